@@ -1,0 +1,85 @@
+"""Writing files so that a crash or a full disk never leaves half of one, and hashing what is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunesmith.base.errors import TunesmithError
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to (a file or a folder); on success flush it and rename it into place.
+
+    If anything fails, `path` is as it was before. Raises TunesmithError with the remedy when the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove(aside)
+    try:
+        yield aside
+        for file in [aside] if aside.is_file() else sorted(p for p in aside.rglob("*") if p.is_file()):
+            _flush(file)
+        if path.is_dir():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            aside.rename(path)
+            _remove(old)
+        else:
+            os.replace(aside, path)
+        _flush(path.parent)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise TunesmithError(
+            f"could not write {path}: {error.strerror or error} ({free / 1e6:,.0f} MB free there). "
+            f"Nothing that was there before is lost. Free some space or choose another --output, and run again."
+        ) from error
+    finally:
+        _remove(aside)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def value_hash(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-able value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""Attention inside the documents of a packed row: no token sees another document, and no mask is ever built.
+
+A packed row lays documents end to end. Inside `packed(layout)`, models loaded with the implementation `NAME` attend
+document by document: on CUDA by the variable-length kernel of PyTorch itself; elsewhere documents of similar length
+are gathered into one causal batch, padded at their end, where under causality no real token looks. Outside of
+`packed` the same name is ordinary SDPA with ordinary masks, so generation, caches and left padding work as ever.
+
+Shapes: T tokens of the row, H query heads, K key and value heads, D size of a head, N documents, L longest length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "tunesmith"
+_PADDING = 0.25  # a group of documents may grow by this share of padding before another group is opened
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the documents of a packed row lie, and how they are gathered into groups of similar length.
+
+    take (P,): the row's token for each place of the groups laid end to end; padding repeats a real token.
+    place (T,): the place of each of the row's tokens. padding: the places that hold none.
+    shapes: documents and padded length (N, L) of each group; their products add up to P.
+    boundaries (N + 1,): first token of each document, then the row's length, int32. longest: the longest length.
+    """
+
+    take: Tensor
+    place: Tensor
+    padding: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    boundaries: Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Layout:
+        """The layout of documents of these lengths (N,), in the order they lie in the row."""
+        lengths = np.asarray(lengths, dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        takes, reals, shapes = [], [], []
+        for members in _similar(lengths):
+            column = np.arange(lengths[members].max())
+            real = column < lengths[members][:, None]
+            takes.append((starts[members][:, None] + np.where(real, column, 0)).ravel())
+            reals.append(real.ravel())
+            shapes.append((len(members), len(column)))
+        take, real = np.concatenate(takes), np.concatenate(reals)
+        place = np.empty(starts[-1], dtype=np.int64)
+        place[take[real]] = np.flatnonzero(real)
+        arrays = take, place, np.flatnonzero(~real), starts.astype(np.int32)
+        take_, place_, padding, boundaries = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+        return cls(take_, place_, padding, tuple(shapes), boundaries, int(lengths.max()))
+
+
+def _similar(lengths: np.ndarray) -> list[np.ndarray]:
+    """Indices of documents in groups, longest first, such that padding stays below its share of each group."""
+    groups: list[list[int]] = []
+    for index in np.argsort(-lengths, kind="stable"):
+        if not groups or lengths[index] < (1 - _PADDING) * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(int(index))
+    return [np.array(group) for group in groups]
+
+
+_current: Layout | None = None
+
+
+@contextmanager
+def packed(layout: Layout) -> Iterator[None]:
+    """Inside, attention of models loaded with `NAME` stays within the documents of `layout`, backward included."""
+    global _current
+    before, _current = _current, layout
+    try:
+        yield
+    finally:
+        _current = before
+
+
+@torch.compiler.disable
+def _attend_packed(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, window: int | None
+) -> Tensor:
+    """Causal attention within documents: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D)."""
+    layout = _current
+    assert layout is not None and len(query) == 1 and query.shape[2] == len(layout.place), "not the packed row"
+    if query.is_cuda and not dropout:
+        return _attend_on_cuda(query, key, value, layout, scale, window)
+    heads = query.shape[1], key.shape[1], value.shape[1]
+    gathered = [_gather(x, layout).split([n * length for n, length in layout.shapes]) for x in (query, key, value)]
+    results = []
+    for shape, *parts in zip(layout.shapes, *gathered, strict=True):
+        q, k, v = (part.view(*shape, h, -1).transpose(1, 2) for part, h in zip(parts, heads, strict=True))
+        band = _band(shape[1], window, q.device) if window and window < shape[1] else None
+        out = F.scaled_dot_product_attention(
+            q, k, v, band, dropout, is_causal=band is None, scale=scale, enable_gqa=heads[0] != heads[1]
+        )
+        results.append(out.transpose(1, 2).reshape(shape[0] * shape[1], -1))
+    result = _Rearrange.apply(torch.cat(results), layout.place, layout.take, layout.padding)
+    return result.view(1, len(layout.place), heads[0], -1)
+
+
+def _gather(x: Tensor, layout: Layout) -> Tensor:
+    """(1, H, T, D) -> (P, H * D). The gradient at padding is exactly zero, so none of it is lost on the way back."""
+    rows = x[0].transpose(0, 1).reshape(x.shape[2], -1)
+    return _Rearrange.apply(rows, layout.take, layout.place, None)
+
+
+class _Rearrange(torch.autograd.Function):
+    """Rows of `x` in another order, both ways a plain gather (the gradient of indexing would be a slow scatter-add)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, blank: Tensor | None) -> Tensor:
+        ctx.back, ctx.blank = back, blank
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        result = gradient.index_select(0, ctx.back)
+        return result if ctx.blank is None else result.index_fill_(0, ctx.blank, 0), None, None, None
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    """(L, L), True where sliding-window attention looks: at the token itself and the `window` - 1 before it."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
+
+
+def _attend_on_cuda(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float | None, window: int | None
+) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # imported here: it needs a build with CUDA
+
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    ends, longest = layout.boundaries, layout.longest
+    reach = (window - 1 if window else -1, 0)
+    gqa = q.shape[1] != k.shape[1]
+    return varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=reach, enable_gqa=gqa)[None]
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that Transformers calls."""
+    if _current is None:
+        result, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+        return result, None
+    return _attend_packed(query, key, value, scaling, dropout, sliding_window), None
+
+
+def mask(*args: Any, **options: Any) -> Tensor | None:
+    """The mask function that Transformers calls: none inside `packed`."""
+    return None if _current is not None else sdpa_mask(*args, **options)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, mask)

@@ -1,0 +1,197 @@
+"""Answering prompts: batched, greedy or sampled, with a key-value cache.
+
+Rows of similar prompt length share a batch, so little of it is padding; rows that finish leave it. When only a few long
+answers of a batch are left while prompts still wait, they join the next batch with what they have generated so far,
+since a step with 8 rows costs nearly as much as one with 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from tunesmith.base.random import stream as random_stream
+
+BATCH_ROWS = 64  # beyond this a CPU step costs in proportion to its rows
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop: Collection[int],
+    max_new_tokens: int,
+    pad_id: int = 0,
+    finished: Callable[[int, list[int]], bool] | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    seed: int = 0,
+    batch_rows: int = BATCH_ROWS,
+    batch_tokens: int = 65_536,
+    advance: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """The new tokens of every prompt, in the order of the prompts, without the stop token.
+
+    A row ends at a stop token, after `max_new_tokens`, where the model's context is full, or when
+    `finished(index, tokens)` says so. So a list shorter than its limit (`new_tokens_limit`) was ended by the model.
+    temperature 0 is greedy. Otherwise the draws of row i depend on (seed, i) only, not on how rows are batched;
+    top_k 0 and top_p 1 leave the distribution whole.
+    batch_rows, batch_tokens: the most rows, and the most tokens of cache (rows x (prompt + new)), at one time.
+    advance: called with the number of rows that just ended.
+    """
+    choose = _Choice(temperature, top_p, top_k, seed)
+    limits = [new_tokens_limit(model, len(prompt), max_new_tokens) for prompt in prompts]
+    answers: list[list[int]] = [[] for _ in prompts]
+    stop = frozenset(stop)
+
+    def ended(row: int, token: int) -> bool:
+        if token in stop:
+            return True
+        answers[row].append(token)
+        return len(answers[row]) >= limits[row] or (finished is not None and finished(row, answers[row]))
+
+    def length(row: int) -> int:
+        return len(prompts[row]) + len(answers[row])
+
+    waiting = sorted((row for row in range(len(prompts)) if limits[row] > 0), key=length)
+    if advance is not None:
+        advance(len(prompts) - len(waiting))
+    with evaluating(model):
+        while waiting:
+            count = max(1, min(batch_rows, batch_tokens // (length(waiting[-1]) + max_new_tokens)))
+            rows, waiting = waiting[-count:], waiting[:-count]
+            room = max(limits[row] - len(answers[row]) for row in rows)
+            few = len(rows) // 8 if waiting else 0
+            batch = _Batch(model, [[*prompts[row], *answers[row]] for row in rows], pad_id, room)
+            while len(rows) > few:
+                tokens = choose(batch.logits, rows, [len(answers[row]) for row in rows])
+                going = [place for place, token in enumerate(tokens.tolist()) if not ended(rows[place], token)]
+                if advance is not None:
+                    advance(len(rows) - len(going))
+                rows = [rows[place] for place in going]
+                if len(rows) > few:
+                    batch.step(tokens, going)
+            waiting = sorted(waiting + rows, key=length)
+    return answers
+
+
+def stream(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    *,
+    stop: Collection[int],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    seed: int = 0,
+) -> Iterator[int]:
+    """The tokens that `generate` gives for this one prompt, each as soon as it is there."""
+    limit = new_tokens_limit(model, len(prompt), max_new_tokens)
+    if limit == 0:
+        return
+    choose = _Choice(temperature, top_p, top_k, seed)
+    with evaluating(model):
+        batch = _Batch(model, [prompt], 0, limit)
+        for step in range(limit):
+            token = choose(batch.logits, [0], [step])
+            if int(token) in stop:
+                return
+            yield int(token)
+            if step + 1 < limit:
+                batch.step(token, [0])
+
+
+def new_tokens_limit(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> int:
+    """How many tokens may follow a prompt: `max_new_tokens`, or fewer where the model's context ends before."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return max_new_tokens if context is None else max(0, min(max_new_tokens, context - prompt_tokens))
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model without dropout and gradients; afterwards in the mode it was in.
+
+    Not `inference_mode`: a buffer that a model makes on its way (rotary tables) must stay usable in training.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+class _Batch:
+    """Rows being generated together: their cache and the logits (rows, vocabulary) of each row's next token.
+
+    Prompts are padded on the left, so that all rows grow at the same place and the last position is always a real one.
+    """
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int) -> None:
+        width = max(map(len, prompts))
+        ids = np.full((len(prompts), width), pad_id, dtype=np.int64)
+        seen = np.ones((len(prompts), width + room), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            seen[row, : width - len(prompt)] = 0
+        self._model = model
+        self._cache = DynamicCache(config=model.config.get_text_config())
+        self._seen = torch.from_numpy(seen).to(model.device)
+        self._positions = (self._seen.cumsum(1) - 1).clamp_(min=0)
+        self._width = 0
+        self.logits = self._forward(torch.from_numpy(ids).to(model.device))
+
+    def step(self, tokens: Tensor, going: Sequence[int]) -> None:
+        """Append `tokens` (rows,) to their rows; only the rows at the places `going` stay."""
+        if len(going) < len(tokens):
+            places = torch.tensor(going, device=tokens.device)
+            tokens, self._seen, self._positions = tokens[places], self._seen[places], self._positions[places]
+            self._cache.reorder_cache(places)
+        self.logits = self._forward(tokens[:, None])
+
+    def _forward(self, ids: Tensor) -> Tensor:
+        past, self._width = self._width, self._width + ids.shape[1]
+        output = self._model(
+            input_ids=ids,
+            attention_mask=self._seen[:, : self._width],
+            position_ids=self._positions[:, past : self._width],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The next token of each row: the most likely one, or drawn by inverting the cumulative distribution."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
+
+    def __call__(self, logits: Tensor, rows: Sequence[int], steps: Sequence[int]) -> Tensor:
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        draws = [random_stream(self.seed, "token", row, step).random() for row, step in zip(rows, steps, strict=True)]
+        likely, order = (logits.float() / self.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+        before = likely.cumsum(-1) - likely  # the first token always stays, as nothing comes before it
+        likely = likely.masked_fill(before >= self.top_p, 0.0)
+        if self.top_k > 0:
+            likely[:, self.top_k :] = 0.0
+        reached = likely.cumsum(-1)
+        draw = torch.tensor(draws, dtype=reached.dtype, device=reached.device)[:, None] * reached[:, -1:]
+        last = (likely > 0).sum(-1, keepdim=True) - 1  # rounding must not reach a token that was cut
+        place = torch.searchsorted(reached, draw, right=True).minimum(last)
+        return order.gather(-1, place)[:, 0]

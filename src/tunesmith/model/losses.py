@@ -1,0 +1,131 @@
+"""The loss of a packed row: only where a supervised token is predicted, and never all logits at once.
+
+Shapes: T tokens of the row, S supervised tokens, W hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tunesmith.model.attention import Layout, packed
+from tunesmith.tokens.batches import Batch
+
+CHUNK = 1024  # supervised tokens whose logits exist at a time
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRow:
+    """A `Batch` on the model's device. ids and positions (1, T); predicting and targets (S,): the token at
+    `predicting` predicts the supervised token `targets`."""
+
+    ids: Tensor
+    positions: Tensor
+    predicting: Tensor
+    targets: Tensor
+    layout: Layout
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device | str) -> PackedRow:
+        def put(array: Any) -> Tensor:
+            return torch.from_numpy(array).to(device, non_blocking=True)
+
+        targets = batch.supervised.nonzero()[0]
+        assert (batch.positions[targets] > 0).all(), "the first token of a document has nothing to be predicted from"
+        layout = Layout.of(batch.lengths, device)
+        return cls(put(batch.ids)[None], put(batch.positions)[None], put(targets - 1), put(batch.ids[targets]), layout)
+
+
+def supervised_loss(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
+    """The sum of the losses (nats, fp32 scalar) of the row's supervised tokens. Gradients flow from it.
+
+    The decoder runs over the whole row; the vocabulary projection runs only at the positions that predict supervised
+    tokens, `chunk` of them at a time, and its gradient is taken in the same pass, so no logits outlive their chunk.
+    """
+    hidden, head = _hidden(model, row), head_of(model)
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    if not torch.is_grad_enabled():
+        return _losses(head, hidden, row.targets, chunk).sum()
+    loss: Tensor = _ChunkedLoss.apply(head, hidden, row.targets, chunk, *trained)
+    return loss
+
+
+@torch.no_grad()
+def token_losses(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
+    """(S,) the loss (nats, fp32) of each supervised token of the row, in the row's order, without gradients."""
+    return _losses(head_of(model), _hidden(model, row), row.targets, chunk)
+
+
+def _hidden(model: nn.Module, row: PackedRow) -> Tensor:
+    """(S, W) what the decoder says at the positions that predict supervised tokens."""
+    with packed(row.layout):
+        out = decoder_of(model)(input_ids=row.ids, position_ids=row.positions, use_cache=False)
+    return out.last_hidden_state[0].index_select(0, row.predicting)
+
+
+def _losses(head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    losses = [F.cross_entropy(head(part).float(), target, reduction="none") for part, target in parts]
+    return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Sum of cross entropies and, in the same pass, its gradients; what flows in from above only scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int, *trained: Tensor) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        into_hidden, into_trained = torch.empty_like(hidden), [torch.zeros_like(weight) for weight in trained]
+        for start in range(0, len(targets), chunk):
+            here = slice(start, start + chunk)
+            part = hidden[here].detach().requires_grad_()
+            with torch.enable_grad():
+                loss = F.cross_entropy(head(part).float(), targets[here], reduction="sum")
+            into_hidden[here], *gradients = torch.autograd.grad(loss, [part, *trained])
+            for sum_, gradient in zip(into_trained, gradients, strict=True):
+                sum_ += gradient
+            total += loss.detach()
+        ctx.gradients = into_hidden, into_trained
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        into_hidden, into_trained = ctx.gradients
+        return None, into_hidden * above, None, None, *(gradient * above for gradient in into_trained)
+
+
+class Head(nn.Module):
+    """From hidden states to logits, as the model itself does it: projection, then its scaling and soft cap."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        config = model.config.get_text_config()
+        self.projection = model.get_output_embeddings()
+        self.scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        self.cap = getattr(config, "final_logit_softcapping", None)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.projection(hidden)
+        if self.scale != 1:
+            logits = logits * self.scale
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+
+def causal_model(model: nn.Module) -> nn.Module:
+    """The Transformers model itself, also when PEFT wraps it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def decoder_of(model: nn.Module) -> nn.Module:
+    """The part that turns tokens into hidden states."""
+    inner = causal_model(model)
+    return getattr(inner, inner.base_model_prefix)
+
+
+def head_of(model: nn.Module) -> Head:
+    return Head(causal_model(model))

@@ -1,0 +1,257 @@
+"""The recipe's sections as frozen models. A field's docstring is its description in `tunesmith schema`.
+
+Values are strict (no "yes" for a number, no 1 for a name); unknown keys are refused. Defaults are resolved when a
+recipe is read, so the copy kept with a run shows every value that was used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Half = Annotated[float, Field(ge=0, le=0.5)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Column = Literal["instruction", "input", "response", "system", "text", "cluster", "task", "phrasing", "item"]
+PromptStyle = Literal["chat", "plain"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    def _exactly_one(self, *keys: str) -> None:
+        given = [key for key in keys if getattr(self, key) is not None]
+        if len(given) != 1:
+            choice = " or ".join(f"`{key}`" for key in keys)
+            found = " and ".join(f"`{key}`" for key in given) if given else "neither"
+            raise ValueError(f"needs exactly one of {choice}; it has {found}")
+
+
+class Source(Section):
+    """Where rows of instruction data come from."""
+
+    path: Text | None = None
+    """A file, a folder, a glob, or `hub:owner/name` for a data set of the Hub. Relative to the recipe's folder."""
+    pocket: Count | None = None
+    """Instead of `path`: this many rows generated from the pocket world."""
+    name: Text = Field(default_factory=lambda given: _name_of(given))
+    """What this source is called in row ids and reports; by default the file's name without its ending."""
+    format: Text | None = None
+    """The rows' format, when it is not to be recognised: see `tunesmith inspect`."""
+    map: Mapping[Column, Text] | None = None
+    """Which column holds what, for files in no known format, e.g. `{instruction: question, response: answer}`."""
+    cluster: str = ""
+    """The task cluster of all rows that do not name one; by default the source's name."""
+    task: str = ""
+    """The task of all rows that do not name one."""
+    sample: Count | None = None
+    """Take this many rows, drawn at random by `seed`, instead of all."""
+    seed: int = 0
+    """Seed of the sample, or of the generated rows."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        self._exactly_one("path", "pocket")
+        return self
+
+
+class Mix(Section):
+    """How much of an epoch each group of rows gets."""
+
+    by: Literal["cluster", "source"] = "cluster"
+    """What the groups are."""
+    strategy: Literal["proportional", "equal", "temperature", "weights"] = "proportional"
+    """`temperature` gives a group of n rows a share proportional to n^(1/temperature)."""
+    temperature: Annotated[float, Field(ge=1)] = 1.0
+    """1 is proportional; the higher, the more equal."""
+    weights: Mapping[str, Fraction] | None = None
+    """For the strategy `weights`: each group's share; they add up to 1."""
+    max_repeats: Annotated[float, Field(ge=1)] = 4.0
+    """No row is drawn more often than this in an epoch: repeating a few rows many times only teaches them by heart."""
+    total: Count | None = None
+    """Rows drawn per epoch; by default as many as there are."""
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Mix:
+        if self.temperature != 1.0 and self.strategy != "temperature":
+            raise ValueError(f"`temperature` has no effect with `strategy: {self.strategy}`; use `temperature`")
+        if (self.weights is not None) != (self.strategy == "weights"):
+            raise ValueError("`weights` and `strategy: weights` need each other; one is missing")
+        return self
+
+
+class Replay(Section):
+    """Plain text mixed in, trained on as in pretraining, against forgetting."""
+
+    path: Text | None = None
+    """A file, a folder, a glob, or `hub:owner/name` of plain text."""
+    pocket: Count | None = None
+    """Instead of `path`: this many documents generated from the pocket world."""
+    share: Annotated[float, Field(ge=0, le=0.9)] = 0.05
+    """The replayed part of all tokens trained on."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Replay:
+        self._exactly_one("path", "pocket")
+        return self
+
+
+class HoldOut(Section):
+    """What is kept from training to measure three levels of generalisation."""
+
+    items: Half = 0.05
+    """Part of the items (what rows are made from) held out of every cluster."""
+    phrasings: Half = 0.0
+    """Part of each task's phrasings held out, where rows name their phrasing."""
+    clusters: tuple[Text, ...] = ()
+    """Task clusters held out whole."""
+
+
+class Data(Section):
+    """What is read, and how it is mixed and split."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """At least one source of instruction data."""
+    mix: Mix = Mix()
+    replay: Replay | None = None
+    hold_out: HoldOut = HoldOut()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Data:
+        twice = [name for name, count in Counter(source.name for source in self.sources).items() if count > 1]
+        if twice:
+            raise ValueError(f"several sources are called {', '.join(twice)}; give each a `name` of its own")
+        return self
+
+
+class Lora(Section):
+    """The adapter, for `method: lora`."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale of the adapter: its output is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[Text, ...] = ("all-linear",)
+    """Names of the modules that get an adapter; `all-linear` is every linear layer but the output projection."""
+
+
+class Train(Section):
+    """How the model is trained."""
+
+    method: Literal["full", "lora"] = "full"
+    """`full` changes every weight; `lora` trains small adapters beside the frozen weights."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default_factory=lambda given: 2e-4 if given.get("method") == "lora" else 2e-5
+    )
+    """The peak. By default 2e-5 for `full` and 2e-4 for `lora`."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Times an epoch's draw of the mixture is trained on."""
+    max_length: Annotated[int, Field(ge=16)] = 2048
+    """Longest sequence, in tokens. Longer rows are dropped and counted, never cut."""
+    tokens_per_step: Annotated[int, Field(ge=16)] = 32768
+    """Tokens per optimizer step, supervised or not."""
+    tokens_per_batch: Annotated[int, Field(ge=16)] = Field(default_factory=lambda given: given.get("max_length", 2048))
+    """Tokens per packed row, the unit that has to fit in memory; by default `max_length`."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """The learning rate's way from its peak to `floor` times the peak."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Part of the steps in which the learning rate rises to its peak."""
+    floor: Fraction = 0.1
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Not applied to norms and biases."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What matrix products are computed in; weights and loss stay fp32."""
+    compile: bool = False
+    """Compile the model with torch.compile: a slow start, faster steps."""
+    threads: Count | None = None
+    """CPU threads; by default one per core."""
+    checkpoint_every: Count = 200
+    """Steps between checkpoints."""
+    keep_checkpoints: Count = 2
+    evaluate_every: Count | None = None
+    """Steps between measurements of the held-out loss while training; by default only before and after."""
+    lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Train:
+        if self.tokens_per_batch < self.max_length:
+            raise ValueError(
+                f"tokens_per_batch = {self.tokens_per_batch} is below max_length = {self.max_length}: the longest "
+                "sequences would fit in no batch; raise the one or lower the other"
+            )
+        if self.tokens_per_step < self.tokens_per_batch:
+            raise ValueError(
+                f"tokens_per_step = {self.tokens_per_step} is below tokens_per_batch = {self.tokens_per_batch}: a step "
+                "holds at least one batch; raise the one or lower the other (tokens_per_batch is max_length by default)"
+            )
+        return self
+
+
+class Forgetting(Section):
+    """Bits per byte on plain text, base against tuned: did the model lose what it knew?"""
+
+    path: Text | None = None
+    """A file, a folder, a glob, or `hub:owner/name` of plain text that is not trained on."""
+    pocket: Count | None = None
+    """Instead of `path`: this many documents generated from the pocket world."""
+    documents: Count = 200
+    """At most this many documents are measured."""
+    max_rise: Annotated[float, Field(ge=0)] | None = None
+    """Largest rise allowed, relative to the base (0.02 is 2%); above it the run ends with exit code 3."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Forgetting:
+        self._exactly_one("path", "pocket")
+        return self
+
+
+class Evaluate(Section):
+    """How base and tuned model are compared, on the same held-out rows."""
+
+    items: Annotated[int, Field(ge=0)] = 200
+    """Rows per level of generalisation that are answered and scored; 0 for none."""
+    losses: Annotated[int, Field(ge=0)] = 1000
+    """Rows per level whose response loss is measured; 0 for none."""
+    max_new_tokens: Count = 256
+    metric: Literal["auto", "exact_match", "token_f1", "rouge_l", "number"] = "auto"
+    """`auto` scores short answers by exact match, worked answers by their number and long ones by ROUGE-L."""
+    base_styles: Annotated[tuple[PromptStyle, ...], Field(min_length=1)] = ("chat", "plain")
+    """How the base model is asked: by the chat template, by a plain prompt, or both, counting the better."""
+    forgetting: Forgetting | None = None
+
+
+class Recipe(Section):
+    """A whole run: from raw instruction data and a base model to an assistant and the proof that it is better."""
+
+    base: Text = "pocket"
+    """The base model: `pocket` (embedded, works offline), a model id of the Hub, or a local folder."""
+    chat_template: Text | None = None
+    """By default the base model's own; otherwise the name of a shipped one, or a Jinja file."""
+    trust_remote_code: bool = False
+    """Run the Python code that some models of the Hub carry. Only for authors you trust."""
+    seed: int = 0
+    """Every random choice follows from it."""
+    data: Data
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+
+def _name_of(given: Mapping[str, Any]) -> str:
+    """The name a source gets from where it comes from; `given` lacks what was itself at fault."""
+    path = given.get("path")
+    if not path:
+        return "pocket"
+    if path.startswith("hub:"):
+        return str(path.removeprefix("hub:").split(":")[0].split("/")[-1])
+    plain = [part for part in PurePath(path).parts if not set(part) & set("*?[")]
+    return (plain[-1] if plain else "data").split(".")[0] or "data"
