@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from random import Random
 
 from tunesmith.pocket.scenes import Collection, Handover, Notice, Prices, Purchase, Review, Scene, Search, Trip, Weather
-from tunesmith.pocket.world import ANIMALS, RESIDENTS, THINGS, TOWN_FACTS, Resident, Town, a, capital, coins, count_of, plural
+from tunesmith.pocket.world import (
+    ANIMALS,
+    RESIDENTS,
+    THINGS,
+    TOWN_FACTS,
+    Resident,
+    Town,
+    a,
+    capital,
+    coins,
+    count_of,
+    plural,
+)
 
 
 @dataclass(frozen=True, slots=True)

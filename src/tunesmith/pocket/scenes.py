@@ -36,7 +36,9 @@ PURPOSES = (
     "visit an aunt,buy a coat,see a doctor,sell apples,meet a friend,hear a concert,collect a parcel,look for work,"
     "repair a clock,watch a race"
 ).split(",")
-INNS = "Blue Kettle,Old Oak,Golden Goose,Red Lantern,White Horse,Silver Spoon,Green Gate,Black Swan,Lucky Fox,Quiet Mill".split(",")
+INNS = "Blue Kettle,Old Oak,Golden Goose,Red Lantern,White Horse,Silver Spoon,Green Gate,Black Swan,Lucky Fox,Quiet Mill".split(
+    ","
+)
 
 
 @dataclass(frozen=True, slots=True)

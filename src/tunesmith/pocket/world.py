@@ -47,9 +47,7 @@ TOWNS = (
     "Underwood Waterford Whitby Winterton"
 ).split()
 RIVERS = "Arn Belm Corry Dane Esk Fallow Garn Hull Isen Jory Kell Lune".split()
-PRODUCTS = (
-    "wool glass salt apples pottery silk paper butter candles copper boats barrels wine clocks shoes carpets timber".split()
-)
+PRODUCTS = "wool glass salt apples pottery silk paper butter candles copper boats barrels wine clocks shoes carpets timber".split()
 LANDMARKS = (
     "lighthouse,old castle,stone bridge,windmill,clock tower,town wall,museum,harbour,market hall,abbey,theatre,library"
 ).split(",")

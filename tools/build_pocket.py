@@ -1,0 +1,185 @@
+"""Rebuild the pocket base model from nothing: tokenizer, corpus, pretraining, card. `make pocket` runs this.
+
+Takes about an hour on two cores. Interrupted, it goes on where it stopped when run again with the same arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tunesmith.base.progress import say, track
+from tunesmith.base.random import stream
+from tunesmith.model.load import load_base
+from tunesmith.pocket import corpus
+from tunesmith.tokens.batches import plan_epochs
+from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.store import TokenStore
+from tunesmith.train.loop import train
+from tunesmith.train.settings import TrainSettings
+
+SEED = 20_260_101  # of the training corpus; replay and held-out text use other seeds
+TOKENIZER_DOCUMENTS = 40_000
+VOCABULARY = 2_560
+END, START_OF_TURN, END_OF_TURN, PADDING = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
+CHAT_TEMPLATE = Path(__file__).with_name("pocket_chat_template.jinja")
+CARD = Path(__file__).with_name("pocket_card.md")
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any Unicode text has an encoding, and each digit is a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Split(Regex(r"\p{N}"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[END, START_OF_TURN, END_OF_TURN, PADDING],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus.documents(SEED, TOKENIZER_DOCUMENTS), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=PADDING,
+        chat_template=CHAT_TEMPLATE.read_text(encoding="utf-8"),
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    torch.manual_seed(SEED)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def distinct_documents(count: int) -> Iterator[str]:
+    """The first `count` documents of the corpus, exact repeats left out."""
+    seen: set[int] = set()
+    for text in track(corpus.documents(SEED, count), "corpus", count):
+        key = hash(text)
+        if key not in seen:
+            seen.add(key)
+            yield text
+
+
+def write_corpus(folder: Path, count: int, tokenizer: PreTrainedTokenizerFast) -> TokenStore:
+    """Tokenised documents, each between two end tokens, all supervised but the first token."""
+    end = tokenizer.eos_token_id
+    backend = tokenizer.backend_tokenizer
+
+    def sequences() -> Iterator[tuple[Encoded, str, str]]:
+        texts = list(distinct_documents(count))
+        for first in range(0, len(texts), 5000):
+            for offset, encoding in enumerate(backend.encode_batch(texts[first : first + 5000])):
+                ids = [end, *encoding.ids, end]
+                yield Encoded.from_spans(ids, ((0, 1, len(ids)),)), f"corpus:{first + offset}", "corpus"
+
+    return TokenStore.write(folder, sequences(), {"seed": SEED, "documents": count}, vocabulary=len(tokenizer))
+
+
+def set_unused_embeddings(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Tokens that the corpus never shows start from the mean embedding plus noise, as for any newly added token.
+
+    Left as they are, pretraining would have pushed all of them to one and the same unlikely direction.
+    """
+    weight = model.get_input_embeddings().weight
+    mean, spread = weight.mean(0), weight.std(0)
+    noise = stream(SEED, "unused")
+    for token in (START_OF_TURN, END_OF_TURN, PADDING):
+        draw = torch.from_numpy(noise.standard_normal(weight.shape[1]).astype(np.float32))
+        weight.data[tokenizer.convert_tokens_to_ids(token)] = mean + 0.5 * spread * draw
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, facts: dict[str, Any]) -> None:
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(CARD.read_text(encoding="utf-8").format(**facts), encoding="utf-8")
+    size = (folder / "model.safetensors").stat().st_size
+    say(f"{folder}: {facts['parameters']:,} parameters, {size / 1e6:.1f} MB\n{json.dumps(facts, indent=2)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("src/tunesmith/pocket/weights"))
+    parser.add_argument("--work", type=Path, default=Path("runs/pocket"), help="corpus and checkpoints go here")
+    parser.add_argument("--documents", type=int, default=360_000)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer)
+    store_folder = args.work / "tokens"
+    if not store_folder.is_dir():
+        write_corpus(store_folder, args.documents, tokenizer)
+    store = TokenStore.open(store_folder)
+    settings = TrainSettings(
+        learning_rate=args.learning_rate,
+        epochs=1,
+        tokens_per_batch=8192,
+        tokens_per_step=8192,
+        warmup=0.03,
+        schedule="cosine",
+        floor=0.02,
+        weight_decay=0.1,
+        betas=(0.9, 0.95),
+        precision="bf16",
+        compile=True,
+        checkpoint_every=250,
+        seed=SEED,
+    )
+    plan = plan_epochs(
+        lambda epoch: stream(SEED, "order", epoch).permutation(len(store)),
+        store.lengths,
+        tokens_per_batch=settings.tokens_per_batch,
+        batches_per_step=settings.tokens_per_step // settings.tokens_per_batch,
+        epochs=settings.epochs,
+        seed=SEED,
+    )
+    say(f"{len(store):,} documents, {plan.tokens:,} tokens, {plan.steps:,} steps")
+    started = time.monotonic()
+    result = train(model, store, plan, settings, args.work)
+    set_unused_embeddings(model, tokenizer)
+    facts = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocabulary": len(tokenizer),
+        "documents": len(store),
+        "tokens": plan.tokens,
+        "steps": result.steps,
+        "minutes": round((time.monotonic() - started) / 60),
+        "hardware": f"{os.cpu_count()} {platform.machine()} cores",
+    }
+    save(model, tokenizer, args.output, facts)
+    load_base(str(args.output))
+
+
+if __name__ == "__main__":
+    main()
