@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import stream
-from tunesmith.model.load import load_base
+from tunesmith.model.attention import NAME as ATTENTION
 from tunesmith.pocket import corpus
 from tunesmith.tokens.batches import plan_epochs
 from tunesmith.tokens.encoded import Encoded
@@ -77,6 +77,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    config._attn_implementation = ATTENTION
     return LlamaForCausalLM(config)
 
 
@@ -173,12 +174,11 @@ def main() -> None:
         "vocabulary": len(tokenizer),
         "documents": len(store),
         "tokens": plan.tokens,
-        "steps": result.steps,
+        "steps": result.step,
         "minutes": round((time.monotonic() - started) / 60),
         "hardware": f"{os.cpu_count()} {platform.machine()} cores",
     }
     save(model, tokenizer, args.output, facts)
-    load_base(str(args.output))
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ class Ledger:
         ledger._places = dict(zip(places["row"], places["place"], strict=True))
         return ledger
 
-    def step(
-        self, stage: str, read: int, kept: int, drops: Iterable[Drop], changed: int = 0, note: str = ""
-    ) -> None:
+    def step(self, stage: str, read: int, kept: int, drops: Iterable[Drop], changed: int = 0, note: str = "") -> None:
         """Record one step. Raises TunesmithError when a row is unaccounted for, or dropped twice."""
         drops = list(drops)
         if read != kept + len(drops):
@@ -67,11 +65,11 @@ class Ledger:
                 f"Please report it with the recipe."
             )
         fresh = {drop.row: drop for drop in drops}
-        twice = next((drop.row for drop in drops if drop.row in self._drops), None)
+        twice = next((drop.row for drop in drops if drop.row in self._drops or drop.row in self._places), None)
         if len(fresh) != len(drops) or twice:
             row = twice or next(row for row, count in Counter(drop.row for drop in drops).items() if count > 1)
             raise TunesmithError(
-                f"stage {stage} drops row {row}, which was dropped before, so the counts can't be right. "
+                f"stage {stage} drops row {row}, which was dropped or placed before: the counts can't be right. "
                 f"If two sources share a name, give each its own; otherwise this is a bug of Tunesmith."
             )
         self._drops |= fresh
@@ -116,9 +114,7 @@ class Ledger:
 
 def _write_strings(path: Path, columns: dict[str, tuple[str, ...]]) -> None:
     # A detail may quote broken input; what UTF-8 can't hold is written as its escape.
-    safe = {
-        name: [v.encode("utf-8", "backslashreplace").decode() for v in values] for name, values in columns.items()
-    }
+    safe = {name: [v.encode("utf-8", "backslashreplace").decode() for v in values] for name, values in columns.items()}
     table = pa.table({name: pa.array(values, pa.string()) for name, values in safe.items()})
     with written_aside(path) as aside:
         pq.write_table(table, aside, compression="zstd")

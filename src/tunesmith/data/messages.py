@@ -1,4 +1,4 @@
-"""Messages as the field writes them, read into ours: roles, typed parts, reasoning, tool calls and tool descriptions."""
+"""Messages as the field writes them, read into ours: roles, typed parts, reasoning, tool calls, tools."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ CALL_ROLES = ("function_call", "tool_call")
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = ("reasoning", "thinking")
 CALL_PARTS = ("tool_call", "tool_use", "function_call", "function")
+
+DEEPEST = 100  # levels of nesting; far beyond any real row, and far from Python's own limit
 
 # Markers that a data set left at the end of its responses. The chat template writes the stop token; a literal one
 # would be trained as text, or be refused as a special token in the content.
@@ -101,7 +103,7 @@ def without_end_marker(response: str) -> str:
 def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
     """Tool descriptions, as a list or as JSON in a string, in the shape that chat templates expect. Raises Rejected."""
     if isinstance(value, str):
-        value = _parsed(value, "bad_tools", "`tools`") if value.strip() else None
+        value = parsed(value, "bad_tools", "`tools`") if value.strip() else None
     if value is None:
         return ()
     if isinstance(value, Mapping):
@@ -140,14 +142,16 @@ def _message(word: str, value: Mapping[str, Any]) -> Message:
 
 
 def _content(raw: Any) -> tuple[str, str, tuple[Mapping[str, Any], ...]]:
-    """Text, reasoning and tool calls of a message's content: a string, or a list of typed parts joined as they stand."""
+    """Text, reasoning and tool calls of a content: a string, or a list of typed parts, joined as they stand."""
     if raw is None or isinstance(raw, str):
         return raw or "", "", ()
     if isinstance(raw, Mapping):
         raw = [raw]
     if not isinstance(raw, list):
         raise Rejected("bad_content", f"content is {_kind(raw)}, neither text nor a list of parts")
-    text, thoughts, calls = [], [], []
+    text: list[str] = []
+    thoughts: list[str] = []
+    calls: list[Mapping[str, Any]] = []
     for part in raw:
         kind = str(part.get("type", "text")) if isinstance(part, Mapping) else "text"
         if kind in CALL_PARTS:
@@ -173,16 +177,18 @@ def _part_text(part: Any, kind: str) -> str:
 def read_calls(value: Any) -> tuple[Mapping[str, Any], ...]:
     """Tool calls as `{"name": str, "arguments": dict}` from the shapes in use, JSON in strings included."""
     if isinstance(value, str):
-        value = _parsed(value, "bad_tool_call", "the tool call")
+        value = parsed(value, "bad_tool_call", "the tool call")
     if isinstance(value, list):
         return tuple(call for one in value for call in read_calls(one))
     if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
         value = value["function"]
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or not value["name"]:
         raise Rejected("bad_tool_call", f"the tool call has no name: {_short(value)}")
-    arguments = next((value[key] for key in ("arguments", "parameters", "input") if value.get(key) is not None), {})
+    arguments: Any = next(
+        (value[key] for key in ("arguments", "parameters", "input") if value.get(key) is not None), {}
+    )
     if isinstance(arguments, str):
-        arguments = _parsed(arguments, "bad_tool_call", "`arguments`") if arguments.strip() else {}
+        arguments = parsed(arguments, "bad_tool_call", "`arguments`") if arguments.strip() else {}
     if not isinstance(arguments, Mapping):
         raise Rejected("bad_tool_call", f"the arguments of {value['name']} are {_kind(arguments)}, not an object")
     return ({"name": value["name"], "arguments": dict(arguments)},)
@@ -203,11 +209,30 @@ def _word(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _parsed(text: str, reason: str, what: str) -> Any:
+def parsed(text: str, reason: str, what: str) -> Any:
+    """The value of JSON inside a string, checked as the row around it was. Raises Rejected with `reason`."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Rejected(reason, f"{what} is not JSON ({error}): {_short(text)}") from error
+    check_values(value)
+    return value
+
+
+def check_values(value: Any, depth: int = 0) -> None:
+    """Raise Rejected for text that UTF-8 can't hold (undecodable bytes, lone surrogates) and for bottomless nesting."""
+    if depth > DEEPEST:
+        raise Rejected("nested_too_deeply", f"values lie more than {DEEPEST} levels deep")
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise Rejected("invalid_utf8", "the row holds bytes or escapes that are no Unicode text") from error
+    elif isinstance(value, dict | list):
+        for inner in value:
+            check_values(inner, depth + 1)
+        for inner in value.values() if isinstance(value, dict) else ():
+            check_values(inner, depth + 1)
 
 
 def _short(value: Any) -> str:

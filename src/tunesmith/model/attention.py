@@ -25,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "tunesmith"
 _PADDING = 0.25  # a group of documents may grow by this share of padding before another group is opened
+_SHORT = 512  # up to this length a group's attention weights are kept for the backward pass, as bf16 (N, H, L, L)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +98,36 @@ def _attend_packed(
     assert layout is not None and len(query) == 1 and query.shape[2] == len(layout.place), "not the packed row"
     if query.is_cuda and not dropout:
         return _attend_on_cuda(query, key, value, layout, scale, window)
+    if torch.is_autocast_enabled("cpu") and query.device.type == "cpu":
+        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     heads = query.shape[1], key.shape[1], value.shape[1]
     gathered = [_gather(x, layout).split([n * length for n, length in layout.shapes]) for x in (query, key, value)]
     results = []
     for shape, *parts in zip(layout.shapes, *gathered, strict=True):
         q, k, v = (part.view(*shape, h, -1).transpose(1, 2) for part, h in zip(parts, heads, strict=True))
-        band = _band(shape[1], window, q.device) if window and window < shape[1] else None
-        out = F.scaled_dot_product_attention(
-            q, k, v, band, dropout, is_causal=band is None, scale=scale, enable_gqa=heads[0] != heads[1]
-        )
+        out = _attend_group(q, k, v, scale, dropout, window)
         results.append(out.transpose(1, 2).reshape(shape[0] * shape[1], -1))
     result = _Rearrange.apply(torch.cat(results), layout.place, layout.take, layout.padding)
     return result.view(1, len(layout.place), heads[0], -1)
+
+
+def _attend_group(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float, window: int | None
+) -> Tensor:
+    """Causal attention of a group: q (N, H, L, D), k and v (N, K, L, D) -> (N, H, L, D)."""
+    (n, heads, length, size), shared = q.shape, k.shape[1]
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and length <= _SHORT and not dropout:
+        # PyTorch's fused kernel for CPUs is 4 times slower in bf16 than these products, backward included.
+        seen = _band(length, window or length, q.device)
+        bias = torch.zeros(length, length, dtype=q.dtype).masked_fill_(~seen, -torch.inf).repeat(heads // shared, 1)
+        q = (q * (size**-0.5 if scale is None else scale)).reshape(n * shared, -1, size)
+        k, v = (x.reshape(n * shared, length, -1) for x in (k, v))
+        weights = torch.softmax(torch.baddbmm(bias, q, k.transpose(1, 2)), dim=-1)
+        return torch.bmm(weights, v).view(n, heads, length, -1)
+    band = _band(length, window, q.device) if window and window < length else None
+    return F.scaled_dot_product_attention(
+        q, k, v, band, dropout, is_causal=band is None, scale=scale, enable_gqa=heads != shared
+    )
 
 
 def _gather(x: Tensor, layout: Layout) -> Tensor:

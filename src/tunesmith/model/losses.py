@@ -5,10 +5,10 @@ Shapes: T tokens of the row, S supervised tokens, W hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tunesmith.model.attention import Layout, packed
 from tunesmith.tokens.batches import Batch
 
-CHUNK = 1024  # supervised tokens whose logits exist at a time
+CHUNK = 512  # supervised tokens whose logits exist at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,64 +31,92 @@ class PackedRow:
     layout: Layout
 
     @classmethod
-    def of(cls, batch: Batch, device: torch.device | str) -> PackedRow:
+    def of(cls, batch: Batch, device: torch.device | str, room: int = 0) -> PackedRow:
+        """The row's tensors. Short of `room` tokens it is filled up with a document of which nothing is supervised,
+        so that compiled models always see the same shape."""
+
         def put(array: Any) -> Tensor:
             return torch.from_numpy(array).to(device, non_blocking=True)
 
+        if len(batch.ids) < room:
+            batch = _filled(batch, room)
         targets = batch.supervised.nonzero()[0]
         assert (batch.positions[targets] > 0).all(), "the first token of a document has nothing to be predicted from"
         layout = Layout.of(batch.lengths, device)
         return cls(put(batch.ids)[None], put(batch.positions)[None], put(targets - 1), put(batch.ids[targets]), layout)
 
 
-def supervised_loss(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
+def _filled(batch: Batch, room: int) -> Batch:
+    more = room - len(batch.ids)
+    return Batch(
+        ids=np.pad(batch.ids, (0, more)),
+        positions=np.concatenate([batch.positions, np.arange(more)]),
+        supervised=np.pad(batch.supervised, (0, more)),
+        lengths=np.append(batch.lengths, more),
+        sequences=batch.sequences,
+    )
+
+
+def supervised_loss(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK, compiled: bool = False) -> Tensor:
     """The sum of the losses (nats, fp32 scalar) of the row's supervised tokens. Gradients flow from it.
 
     The decoder runs over the whole row; the vocabulary projection runs only at the positions that predict supervised
     tokens, `chunk` of them at a time, and its gradient is taken in the same pass, so no logits outlive their chunk.
+    compiled: run what `torch.compile` makes of both; rows of one length are compiled once.
     """
-    hidden, head = _hidden(model, row), head_of(model)
+    head = head_of(model)
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    if not torch.is_grad_enabled():
-        return _losses(head, hidden, row.targets, chunk).sum()
-    loss: Tensor = _ChunkedLoss.apply(head, hidden, row.targets, chunk, *trained)
+    loss: Tensor = _ChunkedLoss.apply(head, _hidden(model, row, compiled), row.targets, chunk, compiled, *trained)
     return loss
 
 
 @torch.no_grad()
 def token_losses(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
     """(S,) the loss (nats, fp32) of each supervised token of the row, in the row's order, without gradients."""
-    return _losses(head_of(model), _hidden(model, row), row.targets, chunk)
-
-
-def _hidden(model: nn.Module, row: PackedRow) -> Tensor:
-    """(S, W) what the decoder says at the positions that predict supervised tokens."""
-    with packed(row.layout):
-        out = decoder_of(model)(input_ids=row.ids, position_ids=row.positions, use_cache=False)
-    return out.last_hidden_state[0].index_select(0, row.predicting)
-
-
-def _losses(head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int) -> Tensor:
-    parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
-    losses = [F.cross_entropy(head(part).float(), target, reduction="none") for part, target in parts]
+    head, hidden = head_of(model), _hidden(model, row)
+    parts = zip(hidden.split(chunk), row.targets.split(chunk), strict=True)
+    losses = [F.cross_entropy(head(part).float(), targets, reduction="none") for part, targets in parts]
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def _hidden(model: nn.Module, row: PackedRow, compiled: bool = False) -> Tensor:
+    """(S, W) what the decoder says at the positions that predict supervised tokens."""
+    decode = _compiled_decode if compiled else _decode
+    with packed(row.layout):
+        return decode(decoder_of(model), row.ids, row.positions)[0].index_select(0, row.predicting)
+
+
+def _decode(decoder: nn.Module, ids: Tensor, positions: Tensor) -> Tensor:
+    hidden: Tensor = decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+    return hidden
+
+
+def _sum_of_losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+
+
+_compiled_decode = torch.compile(_decode, dynamic=False)
+_compiled_sum_of_losses = torch.compile(_sum_of_losses, dynamic=True)
 
 
 class _ChunkedLoss(torch.autograd.Function):
     """Sum of cross entropies and, in the same pass, its gradients; what flows in from above only scales them."""
 
     @staticmethod
-    def forward(ctx: Any, head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int, *trained: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int, compiled: bool, *trained: Tensor
+    ) -> Tensor:
+        sum_of_losses = _compiled_sum_of_losses if compiled else _sum_of_losses
         total = hidden.new_zeros((), dtype=torch.float32)
         into_hidden, into_trained = torch.empty_like(hidden), [torch.zeros_like(weight) for weight in trained]
         for start in range(0, len(targets), chunk):
             here = slice(start, start + chunk)
             part = hidden[here].detach().requires_grad_()
             with torch.enable_grad():
-                loss = F.cross_entropy(head(part).float(), targets[here], reduction="sum")
+                loss = sum_of_losses(head, part, targets[here])
             into_hidden[here], *gradients = torch.autograd.grad(loss, [part, *trained])
-            for sum_, gradient in zip(into_trained, gradients, strict=True):
-                sum_ += gradient
+            for gathered, gradient in zip(into_trained, gradients, strict=True):
+                gathered += gradient
             total += loss.detach()
         ctx.gradients = into_hidden, into_trained
         return total
@@ -96,7 +124,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         into_hidden, into_trained = ctx.gradients
-        return None, into_hidden * above, None, None, *(gradient * above for gradient in into_trained)
+        return None, into_hidden * above, None, None, None, *(gradient * above for gradient in into_trained)
 
 
 class Head(nn.Module):

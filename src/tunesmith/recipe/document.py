@@ -92,6 +92,11 @@ def parse_value(text: str) -> Any:
     return document.values
 
 
+def to_yaml(values: Any) -> str:
+    """YAML that `read_document` reads back to the same values (lists as tuples)."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def dotted(key: Key) -> str:
     """`data.sources.0.path`, as `--set` takes it."""
     return ".".join(map(str, key))
@@ -100,10 +105,10 @@ def dotted(key: Key) -> str:
 class _Loader(yaml.SafeLoader):
     """The scalars of YAML 1.2 (2e-4 is a number and `no` a word), and neither aliases nor tags."""
 
-    yaml_implicit_resolvers = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
             raise yaml.MarkedYAMLError(
                 problem="recipes have neither aliases (*name) nor tags (!name): write the value out, or quote it",
@@ -112,18 +117,34 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would take for something else than text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.Node:
+        # Line ends other than "\n" come back as spaces unless they are escaped, which only double quotes do.
+        escaped = set(text) & {"\r", "\x85", "\u2028", "\u2029"}
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if escaped else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
     ("float", r"[-+]?([0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 def _plain(loader: _Loader, node: yaml.Node, key: Key, document: Document) -> Any:
     """A node's value, with lists as tuples since recipes are frozen; notes places, and keys given twice."""
-    document.places.setdefault(key, f"line {node.start_mark.line + 1}")
+    document.places[key] = f"line {node.start_mark.line + 1}"
     if isinstance(node, yaml.SequenceNode):
         return tuple(_plain(loader, item, (*key, index), document) for index, item in enumerate(node.value))
     if not isinstance(node, yaml.MappingNode):
@@ -134,8 +155,8 @@ def _plain(loader: _Loader, node: yaml.Node, key: Key, document: Document) -> An
         inner = (*key, name)
         if name in values:
             document.faults.append(Fault(line, inner, f"given twice, first on {document.places[inner]}; keep one"))
-        document.places[inner] = line
         values[name] = _plain(loader, value_node, inner, document)
+        document.places[inner] = line  # where its name stands, which may be above the value
     return values
 
 

@@ -37,8 +37,15 @@ def _details(model: type[BaseModel], values: Any) -> list[ErrorDetails]:
     try:
         model.model_validate(values)
     except ValidationError as error:
-        return [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+        return [detail for detail in error.errors() if not _follows_from_another(detail)]
     return []
+
+
+def _follows_from_another(detail: ErrorDetails) -> bool:
+    """Whether pydantic only says that a default, or a list's length, is unknown because of a fault inside."""
+    if detail["type"] == "too_short":
+        return bool(len(detail["input"]) != detail["ctx"]["actual_length"])
+    return detail["type"] == "default_factory_not_called"
 
 
 def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
@@ -48,11 +55,11 @@ def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "missing":
-        return "missing, and it has no default"
+        return "missing, and there is no default"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"])
         subject = "unknown key" if detail["loc"][-1] == "[key]" else f"{value} is not known here"
-        return f"{subject}{_nearest(str(detail['input']), allowed)}. Allowed: {', '.join(allowed)}"
+        return f"{subject}{_nearest(str(detail['input']), allowed)} Allowed: {', '.join(allowed)}"
     if kind in ("model_type", "mapping_type", "dict_type"):
         return f"{value} is not a section; it needs `key: value` lines below it"
     if kind == "tuple_type":
@@ -68,20 +75,20 @@ def _unknown_key(model: type[BaseModel], key: Key) -> str:
     name, known = str(key[-1]), list(_section(model, key[:-1]).model_fields)
     near = _nearest(name, known)
     elsewhere = [place for place in _known_keys(model) if place[-1] == name]
-    if not near and elsewhere:
+    if near == "." and elsewhere:
         near = f"; did you mean `{dotted(elsewhere[0])}`?"
-    return f"unknown key{near or '.'} Allowed: {', '.join(known)}"
+    return f"unknown key{near} Allowed: {', '.join(known)}"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, list(known), n=1)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    return f"; did you mean `{near[0]}`?" if near else "."
 
 
 def _corrected(model: type[BaseModel], document: Document, key: Key) -> Document:
     """The document with an unknown key under its nearest known name, or without it when there is none."""
     section = document.get(key[:-1])
-    near = get_close_matches(str(key[-1]), [name for name in _section(model, key[:-1]).model_fields], n=1)
+    near = get_close_matches(str(key[-1]), list(_section(model, key[:-1]).model_fields), n=1)
     corrected = document.with_value(key, ABSENT, document.place(key))
     if not near or near[0] in section:
         return corrected

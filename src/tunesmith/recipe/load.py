@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
-
 from tunesmith.base.errors import RecipeError, UserError
-from tunesmith.recipe.document import Document, Fault, Key, parse_value, read_document
+from tunesmith.recipe.document import Document, Fault, Key, parse_value, read_document, to_yaml
 from tunesmith.recipe.faults import faults_of
 from tunesmith.recipe.models import Recipe
 
@@ -29,8 +27,7 @@ class LoadedRecipe:
 
     def complete(self) -> str:
         """The recipe as YAML with every value written out, overrides and defaults too; reads back as the same."""
-        values = self.recipe.model_dump(mode="json")
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False)
+        return to_yaml(self.recipe.model_dump(mode="json"))
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -81,8 +78,8 @@ def _find(name_or_path: str) -> tuple[Path, str]:
 def _read(path: Path) -> str:
     if path.stat().st_size > LARGEST_RECIPE:
         raise UserError(
-            f"{path} has {path.stat().st_size / 1e6:,.1f} MB, too much for a recipe. Data files belong in a recipe, under "
-            "data.sources; `tunesmith recipe lora` prints one to start from."
+            f"{path} has {path.stat().st_size / 1e6:,.1f} MB, too much for a recipe. Data files are named in a recipe, "
+            "under data.sources; `tunesmith recipe lora` prints one to start from."
         )
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -105,15 +102,18 @@ def _overridden(document: Document, override: str) -> Document:
 
 
 def _with_paths(document: Document, folder: Path) -> Document:
-    """The document with its relative paths made absolute. A base or template is a path only if it exists as one."""
+    """The document with its relative paths made absolute; a base or a template is a path only if it exists as one."""
     sources = range(len(document.get(("data", "sources"))))
-    data: list[Key] = [("data", "sources", index, "path") for index in sources]
-    data += [("data", "replay", "path"), ("evaluate", "forgetting", "path")]
-    for key in (*data, ("base",), ("chat_template",)):
+    keys: list[Key] = [("data", "sources", index, "path") for index in sources]
+    keys += [("data", "replay", "path"), ("evaluate", "forgetting", "path"), ("base",), ("chat_template",)]
+    for key in keys:
         value, place = document.get(key), document.place(key)
         if not isinstance(value, str) or value.startswith("hub:"):
             continue
         path = (Path.cwd() if place.startswith("--set") else folder) / Path(value).expanduser()
-        if key in data or path.exists():
+        named = (key == ("base",) and (value == "pocket" or not path.is_dir())) or (
+            key == ("chat_template",) and not path.is_file()
+        )
+        if not named:
             document = document.with_value(key, str(path), place)
     return document

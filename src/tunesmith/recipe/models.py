@@ -17,8 +17,27 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Half = Annotated[float, Field(ge=0, le=0.5)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
-Column = Literal["instruction", "input", "response", "system", "text", "cluster", "task", "phrasing", "item"]
+Format = Literal["sharegpt", "messages", "instances", "alpaca", "prompt_completion", "turns", "text"]
+Column = Literal[
+    "instruction", "input", "response", "system", "text", "messages", "tools", "cluster", "task", "phrasing", "item"
+]  # fmt: skip
 PromptStyle = Literal["chat", "plain"]
+
+
+def _multiples(of: int, near: int) -> list[int]:
+    """The multiples of a number on either side of another; one if it is a multiple itself, or lies below the first."""
+    return sorted({max(1, near // of) * of, -(-near // of) * of})
+
+
+def _name_of(given: Mapping[str, Any]) -> str:
+    """The name a source gets from where it comes from; `given` lacks what was itself at fault."""
+    path = given.get("path")
+    if not path:
+        return "pocket"
+    if path.startswith("hub:"):
+        return str(path.removeprefix("hub:").split(":")[0].split("/")[-1])
+    plain = [part for part in PurePath(path).parts if not set(part) & set("*?[")]
+    return (plain[-1] if plain else "data").split(".")[0] or "data"
 
 
 class Section(BaseModel):
@@ -43,8 +62,8 @@ class Source(Section):
     """Instead of `path`: this many rows generated from the pocket world."""
     name: Text = Field(default_factory=lambda given: _name_of(given))
     """What this source is called in row ids and reports; by default the file's name without its ending."""
-    format: Text | None = None
-    """The rows' format, when it is not to be recognised: see `tunesmith inspect`."""
+    format: Format | None = None
+    """The format all rows have to be in; by default each row's is recognised by its columns."""
     map: Mapping[Column, Text] | None = None
     """Which column holds what, for files in no known format, e.g. `{instruction: question, response: answer}`."""
     cluster: str = ""
@@ -151,14 +170,16 @@ class Train(Section):
         default_factory=lambda given: 2e-4 if given.get("method") == "lora" else 2e-5
     )
     """The peak. By default 2e-5 for `full` and 2e-4 for `lora`."""
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Times an epoch's draw of the mixture is trained on."""
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 2.0
+    """Draws of the mixture that are trained on; 0.5 is the first half of one."""
     max_length: Annotated[int, Field(ge=16)] = 2048
     """Longest sequence, in tokens. Longer rows are dropped and counted, never cut."""
-    tokens_per_step: Annotated[int, Field(ge=16)] = 32768
-    """Tokens per optimizer step, supervised or not."""
     tokens_per_batch: Annotated[int, Field(ge=16)] = Field(default_factory=lambda given: given.get("max_length", 2048))
     """Tokens per packed row, the unit that has to fit in memory; by default `max_length`."""
+    tokens_per_step: Annotated[int, Field(ge=16)] = Field(
+        default_factory=lambda given: _multiples(given.get("tokens_per_batch", 2048), 32768)[-1]
+    )
+    """Tokens per optimizer step, supervised or not: a multiple of `tokens_per_batch`; by default the next to 32768."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """The learning rate's way from its peak to `floor` times the peak."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
@@ -167,19 +188,19 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Not applied to norms and biases."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the gradient; a larger one is scaled down to it."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it. 0 leaves it as it is."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What matrix products are computed in; weights and loss stay fp32."""
     compile: bool = False
     """Compile the model with torch.compile: a slow start, faster steps."""
-    threads: Count | None = None
-    """CPU threads; by default one per core."""
-    checkpoint_every: Count = 200
-    """Steps between checkpoints."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0 leaves the choice to PyTorch, one per core."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 200
+    """Steps between checkpoints; 0 for none."""
     keep_checkpoints: Count = 2
-    evaluate_every: Count | None = None
-    """Steps between measurements of the held-out loss while training; by default only before and after."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between measurements of the held-out loss while training; 0 for only before and after."""
     lora: Lora = Lora()
 
     @model_validator(mode="after")
@@ -189,10 +210,11 @@ class Train(Section):
                 f"tokens_per_batch = {self.tokens_per_batch} is below max_length = {self.max_length}: the longest "
                 "sequences would fit in no batch; raise the one or lower the other"
             )
-        if self.tokens_per_step < self.tokens_per_batch:
+        if self.tokens_per_step % self.tokens_per_batch:
+            nearest = " or ".join(map(str, _multiples(self.tokens_per_batch, self.tokens_per_step)))
             raise ValueError(
-                f"tokens_per_step = {self.tokens_per_step} is below tokens_per_batch = {self.tokens_per_batch}: a step "
-                "holds at least one batch; raise the one or lower the other (tokens_per_batch is max_length by default)"
+                f"tokens_per_step = {self.tokens_per_step} is no multiple of tokens_per_batch = "
+                f"{self.tokens_per_batch} (max_length unless given), so no batches fill a step; nearest: {nearest}"
             )
         return self
 
@@ -224,7 +246,7 @@ class Evaluate(Section):
     """Rows per level whose response loss is measured; 0 for none."""
     max_new_tokens: Count = 256
     metric: Literal["auto", "exact_match", "token_f1", "rouge_l", "number"] = "auto"
-    """`auto` scores short answers by exact match, worked answers by their number and long ones by ROUGE-L."""
+    """By task, `auto` takes `number` for responses with `#### x`, `exact_match` for short ones, or `rouge_l`."""
     base_styles: Annotated[tuple[PromptStyle, ...], Field(min_length=1)] = ("chat", "plain")
     """How the base model is asked: by the chat template, by a plain prompt, or both, counting the better."""
     forgetting: Forgetting | None = None
@@ -244,14 +266,3 @@ class Recipe(Section):
     data: Data
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
-
-
-def _name_of(given: Mapping[str, Any]) -> str:
-    """The name a source gets from where it comes from; `given` lacks what was itself at fault."""
-    path = given.get("path")
-    if not path:
-        return "pocket"
-    if path.startswith("hub:"):
-        return str(path.removeprefix("hub:").split(":")[0].split("/")[-1])
-    plain = [part for part in PurePath(path).parts if not set(part) & set("*?[")]
-    return (plain[-1] if plain else "data").split(".")[0] or "data"

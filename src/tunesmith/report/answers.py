@@ -131,11 +131,7 @@ def differing_words(answer: str, expected: str) -> list[tuple[str, bool]]:
     if max(len(said), len(wanted)) > WORDS_COMPARED:
         return [(answer, False)]
     blocks = SequenceMatcher(None, [w.casefold() for w in said], [w.casefold() for w in wanted], autojunk=False)
-    return [
-        (" ".join(said[a:b]), operation != "equal")
-        for operation, a, b, _, _ in blocks.get_opcodes()
-        if b > a
-    ]
+    return [(" ".join(said[a:b]), operation != "equal") for operation, a, b, _, _ in blocks.get_opcodes() if b > a]
 
 
 def _item(item: Fields, result: Outcome) -> Item:

@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Across, positions are percentages, so that a chart fits any width while its text keeps its size.
+"""Charts as inline SVG. Across, positions are percentages, so that a chart fits any width and its text keeps its size.
 
 Colours and strokes are classes of style.css: the page's security policy forbids inline styles.
 """
@@ -123,7 +123,7 @@ def histogram(edges: Sequence[float], counts: Sequence[float], label: str) -> Ma
 
 def curve(points: Sequence[Point], label: str, dots: Sequence[tuple[float, float, str]] = ()) -> Markup:
     """A line through `points` with the band of their lowest and highest values; `dots` are (step, value, title)."""
-    first, last = points[0].step, max(points[-1].step, points[0].step + 1)
+    first, last = 0.0, max(points[-1].step, 1.0)
     values = [v for p in points for v in (p.low, p.high)] + [value for _, value, _ in dots]
     ticks = nice_ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
@@ -152,7 +152,9 @@ def curve(points: Sequence[Point], label: str, dots: Sequence[tuple[float, float
     inner = CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM
     grid = [_level_line(CURVE_TOP + inner * y(tick)) for tick in ticks]
     marks = [
-        element("circle", element("title", title), class_="seen", cx=f"{100 * x(s):.2f}%", cy=CURVE_TOP + inner * y(v), r=4)
+        element(
+            "circle", element("title", title), class_="seen", cx=f"{100 * x(s):.2f}%", cy=CURVE_TOP + inner * y(v), r=4
+        )
         for s, v, title in dots
     ]
     steps = [tick for tick in nice_ticks(first, last) if first <= tick <= last]
@@ -161,7 +163,16 @@ def curve(points: Sequence[Point], label: str, dots: Sequence[tuple[float, float
         for s in steps
     ]
     area = element(
-        "svg", *grid, stretched, *marks, *below, class_="area", width="100%", height=CURVE_HEIGHT, role="img", aria_label=label
+        "svg",
+        *grid,
+        stretched,
+        *marks,
+        *below,
+        class_="area",
+        width="100%",
+        height=CURVE_HEIGHT,
+        role="img",
+        aria_label=label,
     )
     return _beside(_y_labels([(1 - y(tick), compact(tick)) for tick in ticks], CURVE_TOP), area)
 
@@ -217,7 +228,7 @@ def _anchor(index: int, of: int) -> str:
 
 
 def _anchor_at(share: float) -> str:
-    return "start" if share < 0.04 else "end" if share > 0.96 else "middle"
+    return "start" if share < 0.01 else "end" if share > 0.985 else "middle"
 
 
 def _attribute(value: object) -> object:

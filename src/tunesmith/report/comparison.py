@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 from markupsafe import Markup
@@ -11,7 +11,7 @@ from markupsafe import Markup
 from tunesmith.report import charts
 from tunesmith.report.charts import Mark
 from tunesmith.report.load import Fields, count, fields_at, number
-from tunesmith.report.words import decimal, percent
+from tunesmith.report.words import change, decimal, percent, points
 
 Judgement = Literal["better", "worse", "unclear"]
 T = TypeVar("T")
@@ -32,7 +32,7 @@ METRICS = {
 }
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FEW_ITEMS = 30
-ROWS_SHOWN = 60
+ROWS_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,23 @@ class Row:
         return self.base[self.best_style] if self.best_style else None
 
     @property
+    def said(self) -> str:
+        """The difference: points of a score, or nats."""
+        return self._in_its_unit(self.difference.mean if self.difference else None)
+
+    @property
+    def interval(self) -> str:
+        if self.difference is None or self.difference.low is None:
+            return ""
+        return f"{self._in_its_unit(self.difference.low)} to {self._in_its_unit(self.difference.high)}"
+
+    def _in_its_unit(self, value: float | None) -> str:
+        return change(value) if self.lower_is_better else points(value)
+
+    def renamed(self, name: str) -> Row:
+        return replace(self, name=name)
+
+    @property
     def few(self) -> bool:
         return self.n < FEW_ITEMS
 
@@ -105,12 +122,17 @@ def levels(evaluation: Fields) -> list[Level]:
     return _levels(fields_at(evaluation, "generation", "levels"), score_row)
 
 
-def loss_levels(evaluation: Fields) -> list[Level]:
-    """Response loss before and after, on a scale that all rows share."""
+def loss_levels(evaluation: Fields) -> tuple[list[Level], list[float]]:
+    """Response loss before and after, and the ticks of the scale that all rows share."""
     measured = fields_at(evaluation, "loss")
-    rows = [row for level in measured.values() for row in [fields_at(level, "overall"), *fields_at(level, "clusters").values()]]
+    rows = [
+        row
+        for level in measured.values()
+        for row in [fields_at(level, "overall"), *fields_at(level, "clusters").values()]
+    ]
     top = max([number(row, key) or 0.0 for row in rows for key in ("base", "tuned")], default=1.0)
-    return _levels(measured, lambda name, row: loss_row(name, row, charts.nice_ticks(0, top)[-1]))
+    ticks = charts.nice_ticks(0, top)
+    return _levels(measured, lambda name, row: loss_row(name, row, ticks)), ticks
 
 
 def score_row(name: str, row: Fields) -> Row:
@@ -122,7 +144,7 @@ def score_row(name: str, row: Fields) -> Row:
     return Row(name, count(row, "n"), base, tuned, difference, judge(difference), plot)
 
 
-def loss_row(name: str, row: Fields, top: float) -> Row:
+def loss_row(name: str, row: Fields, ticks: Sequence[float]) -> Row:
     base, tuned, difference = number(row, "base"), number(row, "tuned"), estimate(row, "difference")
     known = [(kind, value) for kind, value in (("chat", base), ("tuned", tuned)) if value is not None]
     marks = [Mark(kind, v, title=f"{'base' if kind == 'chat' else kind} {decimal(v)}") for kind, v in known]
@@ -133,7 +155,7 @@ def loss_row(name: str, row: Fields, top: float) -> Row:
         None if tuned is None else Estimate(tuned),
         difference,
         judge(difference, lower_is_better=True),
-        charts.line_of_marks(marks, 0, top, [top * q for q in QUARTERS]),
+        charts.line_of_marks(marks, ticks[0], ticks[-1], ticks),
         count(row, "tokens"),
         lower_is_better=True,
     )

@@ -47,11 +47,7 @@ def training(metrics: Sequence[Fields]) -> Training | None:
     window = max(1, len(losses) // 50)
     return Training(
         loss=_curve("Loss", "nats per supervised token", losses, dots),
-        others=[
-            _curve(title, note, series)
-            for title, key, note in _OTHERS
-            if len(series := _series(steps, key)) > 1
-        ],
+        others=[_curve(title, note, series) for title, key, note in _OTHERS if len(series := _series(steps, key)) > 1],
         steps=len(steps),
         loss_first=sum(v for _, v in losses[:window]) / window,
         loss_last=sum(v for _, v in losses[-window:]) / window,
@@ -78,8 +74,8 @@ def _curve(
 ) -> Curve:
     steps, values = [step for step, _ in series], [value for _, value in series]
     label = (
-        f"{title} over {counted(len(series), 'step')}: from {charts.compact(values[0])} to {charts.compact(values[-1])}, "
-        f"lowest {charts.compact(min(values))}, highest {charts.compact(max(values))}."
+        f"{title} over {counted(len(series), 'step')}: from {charts.compact(values[0])} "
+        f"to {charts.compact(values[-1])}, lowest {charts.compact(min(values))}, highest {charts.compact(max(values))}."
     )
     return Curve(title, note, charts.curve(charts.downsample(steps, values), label, dots), values[-1])
 

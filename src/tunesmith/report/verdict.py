@@ -38,7 +38,9 @@ class Forgetting:
     @property
     def _amount(self) -> str:
         low, high = self.rise.low, self.rise.high
-        interval = f" (95% interval {relative(low)} to {relative(high)})" if low is not None and high is not None else ""
+        interval = (
+            f" (95% interval {relative(low)} to {relative(high)})" if low is not None and high is not None else ""
+        )
         return f"{relative(self.rise.mean)} bits per byte on plain text{interval}"
 
 
@@ -97,8 +99,8 @@ def _score_sentence(level: Level, evaluation: Fields) -> str:
     prompt = {"plain": "with a plain prompt", "chat": "with the chat template"}.get(row.best_style or "", "")
     return (
         f"On {whole(row.n)} {level.noun} the tuned model scores "
-        f"{percent(tuned and tuned.mean)} ({METRICS.get(metric, spaced(metric))}) and its base at best "
-        f"{percent(base and base.mean)}, {prompt}: {_points(gain)}."
+        f"{percent(_mean(tuned))} ({METRICS.get(metric, spaced(metric))}) and its base at best "
+        f"{percent(_mean(base))}, {prompt}: {_points(gain)}."
     )
 
 
@@ -108,7 +110,7 @@ def _loss_sentence(level: Level, evaluation: Fields) -> str:
     assert gain
     return (
         f"No answers were generated, so response loss decides: on {level.title.lower()} it went from "
-        f"{decimal(base and base.mean)} to {decimal(tuned and tuned.mean)} nats per token, {change(gain.mean)} "
+        f"{decimal(_mean(base))} to {decimal(_mean(tuned))} nats per token, {change(gain.mean)} "
         f"(95% interval {change(gain.low)} to {change(gain.high)})."
     )
 
@@ -130,14 +132,21 @@ def _cautions(decisive: Sequence[Level]) -> list[str]:
 
 
 def _gain(row: Row) -> str:
-    assert row.difference
-    return change(row.difference.mean) + " nats" if row.lower_is_better else f"{points(row.difference.mean)} points"
+    return f"{row.said} {'nats' if row.lower_is_better else 'points'}"
 
 
 def _points(gain: Estimate) -> str:
-    size = "no difference" if round(gain.mean, 3) == 0 else f"{points(abs(gain.mean))[1:]} points {'more' if gain.mean > 0 else 'less'}"
+    size = (
+        "no difference"
+        if round(gain.mean, 3) == 0
+        else f"{points(abs(gain.mean))[1:]} points {'more' if gain.mean > 0 else 'less'}"
+    )
     interval = f" (95% interval {points(gain.low)} to {points(gain.high)})" if gain.low is not None else ""
     return size + interval
+
+
+def _mean(value: Estimate | None) -> float | None:
+    return value.mean if value else None
 
 
 def _warnings(evaluation: Fields) -> list[str]:

@@ -83,7 +83,7 @@ def clipped(text: str, length: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Text any browser shows as it is: control and direction characters become visible, lone surrogates are replaced."""
+    """Text any browser shows as it is: control and direction characters made visible, lone surrogates replaced."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_visible, text)).encode("utf-8", "replace").decode()

@@ -1,0 +1,30 @@
+"""Finding the folder of a run."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from tunesmith.base.errors import UserError
+
+RUNS = Path("runs")
+
+
+def find_run(name: str | None = None) -> Path:
+    """The folder of a run: by its path, by its name in `runs/`, or (None) the newest there.
+
+    Raises UserError naming the runs that there are.
+    """
+    runs = sorted(RUNS.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    names = [path.parent.name for path in runs]
+    if name is None:
+        if not runs:
+            raise UserError("there is no run in runs/ here. Give a run's folder, or make one: tunesmith run quickstart")
+        return runs[0].parent
+    for folder in (Path(name), RUNS / name):
+        if (folder / "run.json").is_file():
+            return folder
+    known = f"Runs here, newest first: {', '.join(names[:10])}." if names else "There are no runs in runs/ here."
+    near = get_close_matches(name, names, n=1)
+    hint = f"Did you mean `{near[0]}`? " if near else ""
+    raise UserError(f"{name} is not the folder of a run: it has no run.json. {hint}{known}")

@@ -1,0 +1,238 @@
+"""The verbs of the command `tunesmith`. Each imports what it needs when it is called, so that help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from tunesmith import __version__
+from tunesmith.base.errors import TunesmithError
+
+if TYPE_CHECKING:
+    from tunesmith.recipe import LoadedRecipe
+
+OUT_OF_OUR_HANDS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Verbs(TyperGroup):
+    """Where every verb's errors come out: one message on stderr and an exit code, no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TunesmithError as error:
+            _fail(str(error), error, error.exit_code)
+        except OSError as error:
+            if error.errno not in OUT_OF_OUR_HANDS:
+                raise
+            _fail(f"{error.filename or 'the disk'}: {error.strerror}. Make room or mend the permissions.", error, 1)
+        except KeyboardInterrupt as error:
+            _fail("stopped. What was finished is kept: the same command goes on from there.", error, 130)
+
+
+def _fail(message: str, error: BaseException, code: int) -> NoReturn:
+    if os.environ.get("TUNESMITH_DEBUG"):
+        raise error
+    typer.echo(f"tunesmith: {message}", err=True)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    name="tunesmith",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with: tunesmith run quickstart",
+)
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A shipped recipe (quickstart, full, lora), a YAML file, or a run's folder."),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in runs/.")]
+NewestRun = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run's folder, or its name in runs/; the newest if left out.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="The run's folder.", show_default="runs/ and the recipe's name"),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, as in train.epochs=1; may be repeated."),
+]
+ROAD, LOOK, USE = "The road", "Looking closer", "Using the model"
+
+
+@app.callback(invoke_without_command=True)
+def tunesmith(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """From raw instruction data and a base model to an assistant, and the proof that it is better."""
+    if version:
+        typer.echo(f"tunesmith {__version__}")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=ROAD)
+def run(recipe: RecipeName, output: Output = None, overrides: Overrides = None) -> None:
+    """Everything a recipe says, to the report, going on where it stopped."""
+    _go(recipe, output, overrides, "report")
+
+
+@app.command(rich_help_panel=ROAD)
+def prepare(recipe: RecipeName, output: Output = None, overrides: Overrides = None) -> None:
+    """Only the data: read, split, mix, supervise, pack, and say what became of every row."""
+    _go(recipe, output, overrides, "prepare")
+
+
+@app.command(rich_help_panel=ROAD)
+def train(recipe: RecipeName, output: Output = None, overrides: Overrides = None) -> None:
+    """The data and the training, going on from the newest checkpoint."""
+    _go(recipe, output, overrides, "train")
+
+
+@app.command(rich_help_panel=ROAD)
+def evaluate(recipe: RecipeName, output: Output = None, overrides: Overrides = None) -> None:
+    """Up to the comparison of base and tuned model, without the report."""
+    _go(recipe, output, overrides, "evaluate")
+
+
+@app.command(rich_help_panel=ROAD)
+def report(run: NewestRun = None) -> None:
+    """Write a run's report again from its files."""
+    from tunesmith.base.runs import find_run
+
+    folder = find_run(run)
+    import tunesmith.pipeline as pipeline
+
+    typer.echo(pipeline.report(folder))
+
+
+@app.command(rich_help_panel=LOOK)
+def inspect(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run's folder.")],
+    row: Annotated[str | None, typer.Option(help="The row to show, by its id (SOURCE:LINE).")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Show token ids as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of colours.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """The exact tokens of rows and which of them are supervised."""
+    loaded, folder = _load(recipe, None, overrides)
+    import tunesmith.pipeline as pipeline
+
+    raise typer.Exit(pipeline.inspect(loaded, folder, row=row, ids=ids, as_json=as_json))
+
+
+@app.command(rich_help_panel=LOOK)
+def why(run: RunName, row: Annotated[str, typer.Argument(metavar="ROW", help="The row's id, SOURCE:LINE.")]) -> None:
+    """What became of a row: dropped where and why, or kept for what."""
+    from tunesmith.base.errors import UserError
+    from tunesmith.base.runs import find_run
+    from tunesmith.data.ledger import Ledger
+
+    story = Ledger.load(find_run(run) / "ledger").story(row)
+    if not story:
+        raise UserError(
+            f"the run has no row {row}. A row's id is the name of its source and its line, as in alpaca:17."
+        )
+    for sentence in story:
+        typer.echo(f"{row}: {sentence}")
+
+
+@app.command(rich_help_panel=USE)
+def chat(
+    run: NewestRun = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Answer this once and exit.")] = None,
+    base: Annotated[bool, typer.Option("--base", help="Talk to the base model, for comparison.")] = False,
+    temperature: Annotated[float, typer.Option(min=0, help="0 always takes the most likely token.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
+) -> None:
+    """Talk to the tuned model. Also over pipes: every line is a turn."""
+    from tunesmith.base.runs import find_run
+    from tunesmith.recipe import load_recipe
+
+    folder = find_run(run)
+    recipe = load_recipe(str(folder)).recipe
+    from tunesmith.serve.chat import open_chat, talk
+
+    conversation = open_chat(
+        None if base else folder / "model",
+        recipe.base,
+        trust_remote_code=recipe.trust_remote_code,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=recipe.seed,
+    )
+    talk(conversation, prompt)
+
+
+@app.command(rich_help_panel=USE)
+def export(
+    run: RunName,
+    merged: Annotated[Path, typer.Option("--merged", metavar="DIR", help="The folder to write; new or empty.")],
+) -> None:
+    """Write the tuned model as one plain model folder, its adapter merged into the weights."""
+    from tunesmith.base.runs import find_run
+    from tunesmith.recipe import load_recipe
+
+    folder = find_run(run)
+    recipe = load_recipe(str(folder)).recipe
+    from tunesmith.serve.export import export_merged
+
+    typer.echo(export_merged(folder / "model", merged, trust_remote_code=recipe.trust_remote_code))
+
+
+@app.command(rich_help_panel=LOOK)
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="A shipped recipe; all are listed if left out.")] = None,
+) -> None:
+    """Print a shipped recipe, to start one's own from: tunesmith recipe lora > mine.yaml"""
+    from tunesmith.recipe import load_recipe, shipped_recipes
+
+    if name:
+        typer.echo(load_recipe(name).text, nl=False)
+    for shipped in () if name else shipped_recipes():
+        typer.echo(shipped)
+
+
+@app.command(rich_help_panel=LOOK)
+def schema() -> None:
+    """The recipe's JSON schema, for editors and for reading."""
+    import json
+
+    from tunesmith.recipe import Recipe
+
+    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+def _go(
+    recipe: str,
+    output: Path | None,
+    overrides: list[str] | None,
+    until: Literal["prepare", "train", "evaluate", "report"],
+) -> None:
+    loaded, folder = _load(recipe, output, overrides)
+    import tunesmith.pipeline as pipeline  # slow to import, so only once the recipe is known to be right
+
+    raise typer.Exit(pipeline.run(loaded, folder, until=until))
+
+
+def _load(recipe: str, output: Path | None, overrides: list[str] | None) -> tuple[LoadedRecipe, Path]:
+    """The recipe and its run's folder: a run's own if the recipe is one, else `runs/` and the recipe's name."""
+    from tunesmith.base.runs import RUNS
+    from tunesmith.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    own = Path(recipe) if Path(recipe).is_dir() and loaded.path.parent == Path(recipe) else RUNS / loaded.name
+    return loaded, output or own
+
+
+def main() -> None:
+    app()

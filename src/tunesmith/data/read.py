@@ -1,0 +1,273 @@
+"""Reading a source: files to conversations, every row kept or rejected with its line and a reason."""
+
+from __future__ import annotations
+
+import glob as globbing
+import heapq
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import DataError, TunesmithError
+from tunesmith.base.random import seed_of
+from tunesmith.data import hub
+from tunesmith.data.formats import Draft, Shape, extra, labels, mapped, nearest, recognise, shape_named
+from tunesmith.data.ledger import Drop
+from tunesmith.data.messages import Rejected, check_values
+from tunesmith.data.records import COMPRESSED, KINDS, Record, file_kind, read_records
+
+Kind = Literal["instructions", "text"]
+STAGE = "read"
+# Files of a folder that describe its data and are none.
+_ABOUT = ("readme", "license", "dataset_infos", "dataset_dict", "state", "dataset_info")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRows:
+    """What a source held.
+
+    format: the sentence that says how its rows were understood. read: rows seen, kept and rejected.
+    changed: kept rows that were mended, and note: what was mended and what else a person should know.
+    """
+
+    name: str
+    format: str
+    files: tuple[Path, ...]
+    read: int
+    rows: list[Conversation]
+    rejected: list[Drop]
+    changed: int = 0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.read != len(self.rows) + len(self.rejected):
+            raise TunesmithError(
+                f"source {self.name}: {self.read:,} rows were read, but {len(self.rows):,} kept and "
+                f"{len(self.rejected):,} rejected. This is a bug of Tunesmith; nothing was trained. Please report it."
+            )
+
+
+def read_source(
+    name: str,
+    path: Path | str,
+    *,
+    map: Mapping[str, str] | None = None,
+    format: str | None = None,
+    cluster: str = "",
+    task: str = "",
+    kind: Kind = "instructions",
+    sample: int | None = None,
+    seed: int = 0,
+) -> SourceRows:
+    """Read a file, a folder, a glob or "hub:owner/name" into conversations.
+
+    map: our name -> column, for columns of other names. format: refuse rows of any other shape than this.
+    cluster, task: labels for rows whose own columns have none; cluster defaults to the source's name.
+    kind: "text" takes plain text only. sample: keep this many readable rows, drawn by `seed` from all of them.
+
+    Row ids are NAME:LINE in JSONL, CSV and text files, NAME:NUMBER in JSON and Parquet, with the file between when
+    there are several, and .K behind when a line yields several rows.
+    Raises DataError when the source can't be used at all: missing, empty, damaged, or a `map` that fits no column.
+    """
+    if sample is not None and sample < 1:
+        raise DataError(
+            f"source {name}: a sample of {sample} rows leaves nothing to read. Give 1 or more, or leave it out."
+        )
+    files = source_files(path)
+    reader = _Reader(name, dict(map or {}), shape_named(format) if format else None, cluster, task, kind)
+    readable = reader.conversations(files)
+    rows = list(readable) if sample is None else _sampled(readable, sample, seed, reader.rejected)
+    reader.refuse_nothing_read(path)
+    changed = [reader.changes[row.id] for row in rows if row.id in reader.changes]
+    counts = Counter(change for changes in changed for change in changes)
+    notes = [f"{change} ({count:,} rows)" for change, count in counts.items()]
+    if sample is not None and len(rows) < sample:
+        notes.append(f"a sample of {sample:,} was asked and there are {len(rows):,} rows: all were taken")
+    if len(files) > 1 or str(path).startswith(hub.PREFIX):
+        notes.append(f"read from {', '.join(file.name for file in files[:5])}{', …' if len(files) > 5 else ''}")
+    return SourceRows(
+        name, reader.sentence(), files, reader.read, rows, reader.rejected, len(changed), "; ".join(notes)
+    )
+
+
+def source_files(path: Path | str) -> tuple[Path, ...]:
+    """The data files behind a path, a folder, a glob or a Hub address, sorted. Raises DataError when there are none.
+
+    A Hub data set without a glob gives the files of its training split, if the file names tell which they are.
+    """
+    address = str(path)
+    if address.startswith(hub.PREFIX):
+        patterns = [f"**{suffix}{behind}" for suffix in KINDS for behind in ("", *COMPRESSED)]
+        folder, pattern = hub.fetch(address, patterns)
+        files = _matches(folder, pattern) if pattern else _data_files(folder)
+        if not pattern:
+            files = [file for file in files if "train" in str(file.relative_to(folder)).lower()] or files
+    elif Path(path).is_dir():
+        files = _data_files(Path(path))
+    elif Path(path).exists():
+        files = [Path(path)]
+    elif globbing.has_magic(address):
+        files = [Path(found) for found in sorted(globbing.glob(address, recursive=True)) if Path(found).is_file()]  # noqa: PTH207 (absolute patterns)
+    else:
+        raise DataError(f"there is no file {address}, so nothing can be read from it. {_neighbours(Path(path))}")
+    if not files:
+        raise DataError(
+            f"{address} holds no data files, so nothing can be read from it. Tunesmith reads {', '.join(KINDS)}, "
+            f"each also with {' or '.join(COMPRESSED)} behind it."
+        )
+    return tuple(files)
+
+
+@dataclass
+class _Reader:
+    """Turns records into conversations and keeps count of all that it meets."""
+
+    name: str
+    map: dict[str, str]
+    wanted: Shape | None
+    cluster: str
+    task: str
+    kind: Kind
+    read: int = 0
+    rejected: list[Drop] = field(default_factory=list)
+    changes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    shapes: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.mapped = mapped(self.map)
+
+    def conversations(self, files: tuple[Path, ...]) -> Iterator[Conversation]:
+        """The readable rows of all files; the others go to `rejected`."""
+        for file, label in zip(files, _labels_of(files), strict=True):
+            for record in read_records(file):
+                yield from self._rows(record, f"{self.name}:{label}{record.number}")
+
+    def _rows(self, record: Record, line: str) -> Iterator[Conversation]:
+        try:
+            drafts = self._drafts(record.value)
+        except Rejected as fault:
+            drafts = [fault]
+        for number, draft in enumerate(drafts, 1):
+            self.read += 1
+            part = record.part or (number if len(drafts) > 1 else 0)
+            id = f"{line}.{part}" if part else line
+            if isinstance(draft, Rejected):
+                self.rejected.append(Drop(id, STAGE, draft.reason, draft.detail))
+                continue
+            if draft.changes:
+                self.changes[id] = draft.changes
+            yield self._conversation(record.value, draft, id, line if part else "")
+
+    def _drafts(self, value: Any) -> list[Draft | Rejected]:
+        if isinstance(value, Rejected):
+            raise value
+        if not isinstance(value, dict):
+            # A bare list is what JSONL of nothing but messages looks like.
+            if not (isinstance(value, list) and value and all(isinstance(one, dict) for one in value)):
+                raise Rejected("not_an_object", f"the row is {type(value).__name__}, not an object with columns")
+            value = {"messages": value}
+        shape = self.mapped or (self.wanted if self.wanted and self.wanted.fits(value) else recognise(value))
+        self._count(shape, value)
+        if shape is None:
+            raise Rejected("unknown_shape", f"its columns are {', '.join(value) or 'none'}; name them with `map`")
+        if self.wanted and self.wanted is not shape and not self.mapped:
+            raise Rejected("not_in_format", f"the row is {shape.title}, and format: {self.wanted.name} was asked")
+        check_values(value)
+        if not self.mapped:
+            value = value | {key: value.get(self.map[key]) for key in ("system", "tools") if key in self.map}
+        drafts = list(shape.read(value))
+        if self.kind == "text" and shape.name != "text" and "text" not in self.map:
+            raise Rejected("not_plain_text", f"the row is {shape.title}; name the column of the text with `map`")
+        return drafts
+
+    def _conversation(self, value: Any, draft: Draft, id: str, line: str) -> Conversation:
+        columns = value if isinstance(value, dict) else {}
+        own = labels(columns, self.map)
+        return Conversation(
+            id=id,
+            messages=draft.messages,
+            source=self.name,
+            # What a recipe says of a whole source beats a column that merely has the usual name.
+            cluster=(own["cluster"] if "cluster" in self.map else "") or self.cluster or own["cluster"] or self.name,
+            task=(own["task"] if "task" in self.map else "") or self.task or own["task"],
+            phrasing=own["phrasing"],
+            # Rows from one line are made from one thing.
+            item=own["item"] or line,
+            tools=draft.tools,
+            extra=extra(columns, self.map),
+        )
+
+    def _count(self, shape: Shape | None, value: dict[str, Any]) -> None:
+        title = shape.title if shape else "no known shape"
+        self.shapes[title] += 1
+        self.columns.setdefault(title, {}).update(dict.fromkeys(value))
+
+    def sentence(self) -> str:
+        """How the rows were understood, over the whole source."""
+        parts = []
+        for title, count in self.shapes.most_common():
+            names = list(self.columns[title])
+            keys = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+            parts.append(f"{title} ({count:,} row{'s' * (count != 1)}, keys {keys})")
+        return "; ".join(parts) or "nothing that could be decoded"
+
+    def refuse_nothing_read(self, path: Path | str) -> None:
+        """Raise DataError for an empty source, and for a `map` with a column that no row has."""
+        if not self.read:
+            raise DataError(
+                f"{path} is empty: it holds no rows. Give source {self.name} a file with data, or remove it."
+            )
+        seen = {column for columns in self.columns.values() for column in columns}
+        for key, column in self.map.items():
+            if seen and column not in seen:
+                raise DataError(
+                    f"source {self.name}: `map` takes {key} from column {column!r}, and no row of {path} has it. "
+                    f"{nearest(column, seen)}"
+                )
+
+
+def _sampled(rows: Iterator[Conversation], size: int, seed: int, rejected: list[Drop]) -> list[Conversation]:
+    """The `size` rows whose keyed hash is smallest, in their order; the others are rejected as not sampled.
+
+    So a sample is drawn from the whole source while only `size` rows are held, and a row that is added or removed
+    moves at most one other.
+    """
+    heap: list[tuple[int, int, Conversation]] = []
+    for order, row in enumerate(rows):
+        heapq.heappush(heap, (-seed_of(seed, "sample", row.id), -order, row))
+        if len(heap) > size:
+            out = heapq.heappop(heap)[2]
+            rejected.append(Drop(out.id, STAGE, "not_sampled", f"{size:,} rows were asked"))
+    return [row for _, _, row in sorted(heap, key=lambda entry: -entry[1])]
+
+
+def _labels_of(files: tuple[Path, ...]) -> list[str]:
+    """What a row's id says of its file: nothing for a lone file, otherwise the path below what all have in common."""
+    if len(files) == 1:
+        return [""]
+    shared = os.path.commonpath([file.parent for file in files])
+    return [f"{file.relative_to(shared).as_posix()}:" for file in files]
+
+
+def _data_files(folder: Path) -> list[Path]:
+    found = (file for file in folder.rglob("*") if file.is_file() and file_kind(file))
+    own = (file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    return sorted(file for file in own if file.name.split(".")[0].lower() not in _ABOUT)
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    return sorted(file for file in folder.glob(pattern) if file.is_file())
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"There is no folder {path.parent} either; relative paths count from {Path.cwd()}."
+    names = sorted(other.name for other in path.parent.iterdir())
+    close = get_close_matches(path.name, names, n=3, cutoff=0.4)
+    return f"Near it there {'are' if len(close) > 1 else 'is'} {', '.join(close)}." if close else "Check the path."

@@ -1,0 +1,186 @@
+"""Seeded splits at three levels of generalisation: new items, new phrasings, new clusters.
+
+What is held out is chosen by a hash of its own name and the seed, so that the choice does not depend on the order of
+the rows, and rows that are added leave the others where they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import UserError
+from tunesmith.base.random import seed_of
+from tunesmith.data.formats import nearest
+from tunesmith.data.ledger import Drop
+
+STAGE = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of each side, those that may be on none, and what a person should know of it."""
+
+    train: tuple[Conversation, ...]
+    validation: tuple[Conversation, ...]
+    new_items: tuple[Conversation, ...]
+    new_phrasings: tuple[Conversation, ...]
+    new_clusters: tuple[Conversation, ...]
+    drops: tuple[Drop, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> dict[str, tuple[Conversation, ...]]:
+        """The sides by name, as the ledger calls them."""
+        names = ("train", "validation", "new_items", "new_phrasings", "new_clusters")
+        return {name: getattr(self, name) for name in names}
+
+
+def split(
+    rows: Sequence[Conversation],
+    *,
+    clusters: Sequence[str] = (),
+    phrasings: float = 0.0,
+    items: float = 0.0,
+    validation: float = 0.0,
+    seed: int,
+) -> Split:
+    """Hold out whole `clusters`, a fraction of the phrasings of each task, and a fraction of the items of each cluster.
+
+    Rows of one item (`Conversation.item`, or the prompt where it is "") stay on one side. A held-out phrasing or
+    cluster can share its item, and any held-out row its prompt, with a row that is trained: such rows are dropped,
+    since they would measure memory. A task with one phrasing and a cluster with one item keep all of it in train.
+
+    Raises UserError for a cluster that does not exist, a fraction outside [0, 1), and when nothing is left to train.
+    """
+    _check(rows, clusters, {"phrasings": phrasings, "items": items, "validation": validation})
+    notes: list[str] = []
+    ordinary = [row for row in rows if row.cluster not in clusters]
+    held_phrasings = _held_phrasings(ordinary, phrasings, seed, notes)
+    ordinary = [row for row in ordinary if _phrasing(row) not in held_phrasings]
+
+    prompts = {row.id: prompt_key(row) for row in rows}
+    keys = {row.id: row.item or prompts[row.id] for row in rows}
+    cluster_of: dict[str, str] = {}
+    for row in ordinary:
+        cluster_of.setdefault(keys[row.id], row.cluster)
+    held_items = _held_items(cluster_of, items, seed, "items", notes)
+    left = {key: cluster for key, cluster in cluster_of.items() if key not in held_items}
+    validated = _held_items(left, validation, seed, "validation", notes)
+
+    sides: dict[str, list[Conversation]] = defaultdict(list)
+    for row in rows:
+        if row.cluster in clusters:
+            sides["new_clusters"].append(row)
+        elif _phrasing(row) in held_phrasings:
+            sides["new_phrasings"].append(row)
+        elif keys[row.id] in held_items:
+            sides["new_items"].append(row)
+        else:
+            sides["validation" if keys[row.id] in validated else "train"].append(row)
+    if not sides["train"]:
+        raise UserError("all rows are held out, so none is left to train on. Hold out fewer clusters, or add data.")
+
+    drops = _drop_trained(sides, keys, prompts, notes)
+    return Split(**{name: tuple(sides[name]) for name in ("train", *_REASONS)}, drops=tuple(drops), notes=tuple(notes))
+
+
+def prompt_key(row: Conversation) -> str:
+    """A hash of what is asked (of a plain text, all of it); case and white space make no other prompt of it."""
+    messages = row.messages if row.is_text else row.prompt
+    text = "\x1f".join(f"{message.role}\x1e{message.content}\x1e{message.tool_calls or ''}" for message in messages)
+    return hashlib.blake2b(" ".join(text.casefold().split()).encode(), digest_size=16).hexdigest()
+
+
+def _check(rows: Sequence[Conversation], clusters: Sequence[str], fractions: Mapping[str, float]) -> None:
+    known = {row.cluster for row in rows}
+    for cluster in clusters:
+        if cluster not in known:
+            raise UserError(
+                f"cluster {cluster!r} was to be held out, and no row belongs to it, so it would measure nothing. "
+                f"{nearest(cluster, known)}"
+            )
+    for name, fraction in fractions.items():
+        if not 0 <= fraction < 1:
+            raise UserError(
+                f"hold-out of {name}: {fraction} is no fraction. Give one from 0 (none) to below 1, as 0.05."
+            )
+
+
+def _phrasing(row: Conversation) -> tuple[str, str, str]:
+    return row.cluster, row.task, row.phrasing
+
+
+def _held_phrasings(
+    rows: Iterable[Conversation], fraction: float, seed: int, notes: list[str]
+) -> Collection[tuple[str, str, str]]:
+    """Of each task with two phrasings or more, at least one held out and at least one kept."""
+    if not fraction:
+        return ()
+    tasks: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        if row.phrasing:
+            tasks[row.cluster, row.task].add(row.phrasing)
+    held: set[tuple[str, str, str]] = set()
+    for (cluster, task), names in tasks.items():
+        drawn = _drawn(names, fraction, seed, "phrasings", cluster, task)
+        held.update((cluster, task, name) for name in drawn)
+    single = sum(len(names) == 1 for names in tasks.values())
+    if not tasks:
+        notes.append("no row names its phrasing, so no phrasing is held out")
+    elif single:
+        notes.append(f"{single} of {len(tasks)} tasks have a single phrasing, which is trained and not held out")
+    return held
+
+
+def _held_items(
+    cluster_of: Mapping[str, str], fraction: float, seed: int, what: str, notes: list[str]
+) -> Collection[str]:
+    """Of each cluster with two items or more, at least one held out and at least one kept."""
+    if not fraction:
+        return ()
+    clusters: dict[str, list[str]] = defaultdict(list)
+    for key, cluster in cluster_of.items():
+        clusters[cluster].append(key)
+    single = sorted(cluster for cluster, keys in clusters.items() if len(keys) == 1)
+    if single:
+        notes.append(f"a single item in {', '.join(single)}: it is trained and nothing held out for {what}")
+    return {key for cluster, keys in clusters.items() for key in _drawn(keys, fraction, seed, what, cluster)}
+
+
+def _drawn(names: Collection[str], fraction: float, seed: int, *path: str) -> list[str]:
+    if len(names) < 2:
+        return []
+    count = min(max(round(fraction * len(names)), 1), len(names) - 1)
+    return sorted(names, key=lambda name: seed_of(seed, *path, name))[:count]
+
+
+_REASONS = {
+    "validation": "validation_row_with_a_training_prompt",
+    "new_items": "held_out_item_with_a_training_prompt",
+    "new_phrasings": "held_out_phrasing_of_a_training_item",
+    "new_clusters": "held_out_cluster_row_of_a_training_item",
+}
+
+
+def _drop_trained(
+    sides: dict[str, list[Conversation]], keys: Mapping[str, str], prompts: Mapping[str, str], notes: list[str]
+) -> list[Drop]:
+    """Take out of the held-out sides every row whose item or prompt is trained."""
+    trained = {key: row.id for row in reversed(sides["train"]) for key in (keys[row.id], prompts[row.id])}
+    drops = []
+    for side, reason in _REASONS.items():
+        kept = []
+        for row in sides[side]:
+            twin = trained.get(keys[row.id]) or trained.get(prompts[row.id])
+            if twin:
+                drops.append(Drop(row.id, STAGE, reason, f"{twin} is trained"))
+            else:
+                kept.append(row)
+        if sides[side] and not kept:
+            notes.append(f"every row of {side} shares its item with a training row: {side} measures nothing")
+        sides[side] = kept
+    return drops

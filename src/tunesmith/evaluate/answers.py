@@ -1,0 +1,161 @@
+"""What a model answers to held-out rows, and the score of each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from tunesmith.base.conversation import Conversation, Message
+from tunesmith.base.progress import progress
+from tunesmith.base.random import seed_of
+from tunesmith.evaluate.metrics import METRICS, metric_for
+from tunesmith.model.generate import generate, new_tokens_limit
+from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids, tokenise
+
+Style = Literal["chat", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One model's answer to one row.
+
+    item: what the row was made from; rows of one item are not independent. prompt: as a person reads it.
+    stopped: the model ended the answer itself, rather than the limit of new tokens. tokens: how many it generated.
+    """
+
+    row: str
+    item: str
+    level: str
+    cluster: str
+    task: str
+    metric: str
+    prompt: str
+    expected: str
+    response: str
+    score: float
+    stopped: bool
+    tokens: int
+
+
+def answerable(row: Conversation) -> bool:
+    """Whether the row ends in a response whose text can be compared: not plain text, not a call of a tool."""
+    last = row.messages[-1]
+    return last.role == "assistant" and bool(last.content.strip()) and not last.tool_calls and bool(row.prompt)
+
+
+def sample(rows: Iterable[Conversation], count: int, *, seed: int) -> list[Conversation]:
+    """`count` answerable rows (all, if there are fewer) in random order. A smaller sample is the start of a larger."""
+    return sorted(filter(answerable, rows), key=lambda row: seed_of(seed, "evaluate", row.id))[:count]
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    levels: Mapping[str, Sequence[Conversation]],
+    *,
+    style: Style,
+    max_new_tokens: int,
+    metric: str = "auto",
+    template_args: Mapping[str, Any] | None = None,
+    title: str = "Answering",
+) -> list[Answer]:
+    """Greedy answers to the rows of every level, in order, each scored against the row's response.
+
+    The rows are `answerable`; one that the chat template refuses raises SupervisionError.
+
+    style: "chat" asks by the tokenizer's chat template, as the model is served. "plain" asks in the words of
+    `plain_prompt`, for a base model that never saw a template. A base model goes on after its answer, so a plain
+    answer is cut at the first line end, or at the first blank line where the expected response has several lines.
+    metric: a name in `METRICS`, or "auto" for what suits each task (`metric_for`).
+    """
+    rows = [row for level in levels.values() for row in level]
+    cut = _PlainEnd(tokenizer, rows) if style == "plain" else None
+    prompts = _prompts(rows, tokenizer, style, template_args)
+    with progress(title, total=len(rows)) as bar:
+        generated = generate(
+            model,
+            prompts,
+            stop=stop_token_ids(tokenizer, template_args),
+            max_new_tokens=max_new_tokens,
+            finished=cut,
+            advance=bar.advance,
+        )
+    metrics = _metrics(rows, metric)
+    names = [name for name, level in levels.items() for _ in level]
+    answers = []
+    for index, (row, tokens) in enumerate(zip(rows, generated, strict=True)):
+        limit = new_tokens_limit(model, len(prompts[index]), max_new_tokens)
+        ended = len(tokens) < limit or (cut is not None and cut(index, tokens))
+        response = cut.text(index, tokens) if cut else _text(tokenizer, tokens).strip()
+        answers.append(_scored(row, names[index], metrics[_task(row)], response, ended, len(tokens)))
+    return answers
+
+
+def _scored(row: Conversation, level: str, metric: str, response: str, stopped: bool, tokens: int) -> Answer:
+    return Answer(
+        row=row.id,
+        item=row.item or row.id,
+        level=level,
+        cluster=row.cluster or row.source,
+        task=row.task,
+        metric=metric,
+        prompt=readable(row.prompt),
+        expected=row.response,
+        response=response,
+        score=METRICS[metric](row.response, response),
+        stopped=stopped,
+        tokens=tokens,
+    )
+
+
+def readable(messages: Sequence[Message]) -> str:
+    """A prompt for people: its text, with roles if there is more than one message."""
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+class _PlainEnd:
+    """Where the answer of a base model to a plain prompt ends."""
+
+    def __init__(self, tokenizer: Any, rows: Sequence[Conversation]) -> None:
+        self._tokenizer = tokenizer
+        self._ends = ["\n\n" if "\n" in row.response.strip() else "\n" for row in rows]
+        self._breaks = cache(lambda token: "\n" in _text(tokenizer, [token]))
+
+    def __call__(self, index: int, tokens: Sequence[int]) -> bool:
+        """Whether these tokens hold a whole answer. Only a token with a line end can have completed it."""
+        return (
+            bool(tokens) and self._breaks(tokens[-1]) and self._ends[index] in _text(self._tokenizer, tokens).lstrip()
+        )
+
+    def text(self, index: int, tokens: Sequence[int]) -> str:
+        return _text(self._tokenizer, tokens).lstrip().partition(self._ends[index])[0].strip()
+
+
+def _prompts(
+    rows: Sequence[Conversation], tokenizer: Any, style: Style, template_args: Mapping[str, Any] | None
+) -> list[list[int]]:
+    if style == "chat":
+        return [prompt_ids(row.prompt, tokenizer, row.tools, template_args) for row in rows]
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [start + ids for ids in tokenise(tokenizer, [plain_prompt(row.prompt) for row in rows])]
+
+
+def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _metrics(rows: Sequence[Conversation], metric: str) -> dict[tuple[str, str], str]:
+    """The metric of each task; that of rows without a task is chosen by cluster."""
+    expected: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        expected.setdefault(_task(row), []).append(row.response)
+    return {task: metric_for(responses) if metric == "auto" else metric for task, responses in expected.items()}
+
+
+def _task(row: Conversation) -> tuple[str, str]:
+    return row.cluster or row.source, row.task

@@ -1,0 +1,181 @@
+"""Base against tuned model on the same items: evaluation/summary.json and evaluation/items.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.files import write_json, write_text
+from tunesmith.evaluate.answers import Answer
+from tunesmith.evaluate.intervals import Interval, paired_bootstrap, ratio_interval, score_interval
+from tunesmith.evaluate.language import Losses, TextBits
+
+UNSTOPPED = 0.1  # share of the tuned model's answers without an end from which on it is said
+
+T = TypeVar("T")
+Together = Mapping[str, Answer]  # all answers to one row, by who gave them: "base_chat", "base_plain", "tuned"
+
+
+@dataclass(frozen=True, slots=True)
+class RowLoss:
+    """The loss of one row's response (nats, summed over its supervised tokens) before and after."""
+
+    row: str
+    item: str
+    level: str
+    cluster: str
+    tokens: int
+    base: float
+    tuned: float
+
+
+def loss_rows(levels: Mapping[str, Sequence[Conversation]], base: Losses, tuned: Losses) -> list[RowLoss]:
+    """The losses of the rows of every level, in order, as `response_losses` measured them on the same sequences."""
+    names = [name for name, level in levels.items() for _ in level]
+    rows = [row for level in levels.values() for row in level]
+    assert np.array_equal(base.tokens, tuned.tokens), "base and tuned model were measured on different tokens"
+    columns = zip(names, rows, base.tokens.tolist(), base.nats.tolist(), tuned.nats.tolist(), strict=True)
+    return [RowLoss(r.id, r.item or r.id, name, r.cluster or r.source, *numbers) for name, r, *numbers in columns]
+
+
+def compare(
+    answers: Mapping[str, Sequence[Answer]],
+    losses: Sequence[RowLoss] = (),
+    text: tuple[TextBits, TextBits] | None = None,
+    *,
+    max_rise: float | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The summary of an evaluation, ready for JSON.
+
+    answers: by who gave them, "tuned" and "base_chat" or "base_plain" or both, all to the same rows in the same order;
+    empty if none were generated. losses: from `loss_rows`. text: the same texts under the base and the tuned model.
+    max_rise: how much bits per byte may rise, relative to the base, for forgetting to be `held`; None: no limit.
+    """
+    together = _together(answers)
+    metrics = {row["tuned"].metric for row in together}
+    levels = {
+        level: {
+            "overall": _score_row(rows, seed),
+            "clusters": _by(rows, lambda row: row["tuned"].cluster, lambda part: _score_row(part, seed)),
+            "tasks": _by(rows, lambda row: row["tuned"].task, lambda part: _score_row(part, seed)),
+        }
+        for level, rows in _grouped(together, lambda row: row["tuned"].level).items()
+    }
+    loss = {
+        level: {
+            "overall": _loss_row(rows, seed),
+            "clusters": _by(rows, lambda row: row.cluster, lambda part: _loss_row(part, seed)),
+        }
+        for level, rows in _grouped(losses, lambda row: row.level).items()
+    }
+    return {
+        "generation": {"metric": metrics.pop() if len(metrics) == 1 else "auto", "levels": levels},
+        "loss": loss,
+        "forgetting": None if text is None else _forgetting(*text, max_rise, seed),
+        "warnings": _warnings(answers),
+    }
+
+
+def write_evaluation(folder: Path, summary: Mapping[str, Any], answers: Mapping[str, Sequence[Answer]]) -> None:
+    """Write summary.json and items.jsonl, one object for each answered row, to `folder`."""
+    # ASCII only: some readers take Unicode's line separators for the end of a line.
+    lines = [json.dumps(_item(row)) + "\n" for row in _together(answers)]
+    write_text(folder / "items.jsonl", "".join(lines))
+    write_json(folder / "summary.json", summary)
+
+
+def _together(answers: Mapping[str, Sequence[Answer]]) -> list[Together]:
+    rows: list[Together] = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
+    for row in rows:
+        assert len({(a.row, a.level, a.metric) for a in row.values()}) == 1, "answers to different rows"
+    return rows
+
+
+def _score_row(rows: Sequence[Together], seed: int) -> dict[str, Any]:
+    """Scores and the difference to the better of the base's prompt styles, clustered by item."""
+    items = [row["tuned"].item for row in rows]
+    scores = {who: [row[who].score for row in rows] for who in rows[0]}
+    means = {who: score_interval(values, items, seed=seed) for who, values in scores.items()}
+    styles = [who for who in means if who != "tuned"]
+    best = max(styles, key=lambda who: means[who].mean)
+    return {
+        "n": len(rows),
+        "base": {who.removeprefix("base_"): _fields(means[who]) for who in styles},
+        "tuned": _fields(means["tuned"]),
+        "difference": _fields(paired_bootstrap(scores[best], scores["tuned"], items, seed=seed)),
+    }
+
+
+def _loss_row(rows: Sequence[RowLoss], seed: int) -> dict[str, Any]:
+    """Nats per response token before and after, each row weighing by its tokens."""
+    tokens, items = [row.tokens for row in rows], [row.item for row in rows]
+    difference = ratio_interval([row.tuned - row.base for row in rows], tokens, items, seed=seed)
+    return {
+        "n": len(rows),
+        "tokens": sum(tokens),
+        "base": sum(row.base for row in rows) / sum(tokens),
+        "tuned": sum(row.tuned for row in rows) / sum(tokens),
+        "difference": _fields(difference),
+    }
+
+
+def _forgetting(base: TextBits, tuned: TextBits, max_rise: float | None, seed: int) -> dict[str, Any]:
+    """Bits per byte before and after; `rise` is relative to the base, its interval over documents."""
+    ratio = ratio_interval(tuned.bits, base.bits, seed=seed)
+    rise, low, high = (value - 1 for value in ratio)
+    return {
+        "documents": len(base.bits),
+        "bytes": int(base.bytes.sum()),
+        "base": base.per_byte,
+        "tuned": tuned.per_byte,
+        "rise": rise,
+        "low": low,
+        "high": high,
+        "limit": max_rise,
+        "held": max_rise is None or rise <= max_rise,
+    }
+
+
+def _warnings(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
+    tuned = answers.get("tuned", ())
+    endless = sum(not answer.stopped for answer in tuned)
+    if endless <= UNSTOPPED * len(tuned):
+        return []
+    return [
+        f"{endless} of the tuned model's {len(tuned)} answers did not end by themselves: they reached the limit of new "
+        f"tokens or the end of the context. If answers may be that long, raise evaluate.max_new_tokens."
+    ]
+
+
+def _item(answers: Together) -> dict[str, Any]:
+    row = answers["tuned"]
+    shared = ("row", "item", "level", "cluster", "task", "metric", "prompt", "expected")
+    return {
+        **{name: getattr(row, name) for name in shared},
+        "answers": {who: answer.response for who, answer in answers.items()},
+        "scores": {who: answer.score for who, answer in answers.items()},
+        "stopped": {who: answer.stopped for who, answer in answers.items()},
+    }
+
+
+def _grouped(rows: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
+    groups: dict[str, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _by(rows: Iterable[T], key: Callable[[T], str], summary: Callable[[list[T]], dict[str, Any]]) -> dict[str, Any]:
+    """A summary of each named group, in order of name."""
+    return {name: summary(part) for name, part in sorted(_grouped(rows, key).items()) if name}
+
+
+def _fields(interval: Interval) -> dict[str, float]:
+    return interval._asdict()

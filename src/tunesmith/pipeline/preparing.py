@@ -1,0 +1,355 @@
+"""The data half of the road: read, split, supervise, mix, plan; every row accounted for in the ledger."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith import __version__
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import SupervisionError, UserError
+from tunesmith.base.files import file_hash, read_json, value_hash, write_json, write_text
+from tunesmith.base.progress import say, track
+from tunesmith.base.random import seed_of
+from tunesmith.data.ledger import Drop, Ledger
+from tunesmith.data.mix import MixPlan, draw, plan_mix
+from tunesmith.data.read import SourceRows, read_source, source_files
+from tunesmith.data.split import split
+from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pocket import corpus, tasks
+from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
+from tunesmith.tokens.batches import DataPlan, plan_epochs
+from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.store import TokenStore
+from tunesmith.tokens.supervise import encode_many
+from tunesmith.tokens.templates import chat_template_of, stop_token_ids
+
+LEVELS = ("new_items", "new_phrasings", "new_clusters")
+REPLAY = "replay"
+SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
+HISTOGRAM = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the data half hands over.
+
+    store: the sequences of all rows that can be supervised, held-out rows and replay included.
+    held_out: the rows of each level of generalisation. texts: plain text to measure forgetting on.
+    plan: which sequences every optimizer step trains on.
+    """
+
+    store: TokenStore
+    held_out: dict[str, list[Conversation]]
+    texts: list[str]
+    plan: DataPlan
+
+
+def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
+    """Prepare the data of a run, or open what was prepared before from the same bytes."""
+    key = _key(run.recipe, tokenizer)
+    if run.is_done("prepare", key):
+        say("Data: prepared before from the same files and settings.")
+    else:
+        _refuse_to_replace(run)
+        with run.stage("prepare", key):
+            _prepare(run, tokenizer)
+    return _open(run)
+
+
+def _key(recipe: Recipe, tokenizer: Any) -> str:
+    """A hash of all that the prepared data depends on: the bytes of the files, the recipe's words, and the code."""
+    places = [*recipe.data.sources, recipe.data.replay, recipe.evaluate.forgetting]
+    files = [file for place in places if place and place.path for file in source_files(place.path)]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return value_hash(
+        {
+            "code": __version__,
+            "files": [file_hash(file) for file in track(files, "Reading files", len(files))],
+            "data": recipe.data.model_dump(mode="json"),
+            "forgetting": recipe.evaluate.forgetting and recipe.evaluate.forgetting.model_dump(mode="json"),
+            "length": recipe.train.max_length,
+            "seed": recipe.seed,
+            "template": tokenizer.chat_template,
+            "tokenizer": backend.to_str() if backend else tokenizer.get_vocab(),
+        }
+    )
+
+
+def _refuse_to_replace(run: RunFolder) -> None:
+    """Data that changed under a run that has been trained would make its model and report untrue."""
+    if run.facts["keys"].get("prepare") and any((run.path / part).exists() for part in ("model", "checkpoints")):
+        raise UserError(
+            f"the data of {run.path} changed since it was trained (a file's bytes, the base's tokenizer, or Tunesmith's "
+            f"version); the run was left as it is. Train on the new data in another folder with --output, or delete "
+            f"this one."
+        )
+
+
+def _prepare(run: RunFolder, tokenizer: Any) -> None:
+    recipe, ledger = run.recipe, Ledger(run.path / "ledger")
+    rows = [row for source in recipe.data.sources for row in _read(source, ledger)]
+    texts, replay = _plain_texts(recipe, ledger)
+    sides = _split(rows, recipe, ledger)
+    tokens = _supervise(run, tokenizer, {row.id: row for side in sides.values() for row in side}, replay, ledger)
+    held_out = {level: [row for row in sides[level] if row.id in tokens.rows] for level in LEVELS}
+    for place, side in sides.items():
+        for row in side:
+            if row.id in tokens.rows:
+                ledger.place(row.id, place)
+    for document in replay:
+        if document.id in tokens.rows:
+            ledger.place(document.id, REPLAY)
+    ledger.save()
+    lines = [f"{level}\t{row.to_json()}\n" for level in LEVELS for row in held_out[level]]
+    write_text(run.path / "data" / "held_out.tsv", "".join(lines))
+    write_json(run.path / "data" / "texts.json", texts)
+
+
+# Reading
+
+
+def _read(source: Source, ledger: Ledger) -> list[Conversation]:
+    if source.path:
+        rows = read_source(
+            source.name,
+            source.path,
+            map=source.map,
+            format=source.format,
+            cluster=source.cluster,
+            task=source.task,
+            sample=source.sample,
+            seed=source.seed,
+        )
+    else:
+        assert source.pocket, "the recipe gives each source one origin"
+        made = list(tasks.conversations(source.seed, source.pocket, source.name))
+        rows = SourceRows(source.name, "instruction data of the pocket world", (), len(made), made, [])
+    return _entered(rows, f"read {source.name}", ledger)
+
+
+def _entered(rows: SourceRows, stage: str, ledger: Ledger) -> list[Conversation]:
+    note = "; ".join(part for part in (rows.format, rows.note) if part)
+    ledger.step(stage, rows.read, len(rows.rows), rows.rejected, rows.changed, note)
+    left = f", {len(rows.rejected):,} left out" if rows.rejected else ""
+    say(f"Data: {rows.name}: {len(rows.rows):,} rows{left}. {note}")
+    return rows.rows
+
+
+def _plain_texts(recipe: Recipe, ledger: Ledger) -> tuple[list[str], list[Conversation]]:
+    """Texts to measure forgetting on, and documents to replay; none is both."""
+    forgetting, replay = recipe.evaluate.forgetting, recipe.data.replay
+    measured = _documents(forgetting, "forgetting", recipe.seed, ledger) if forgetting else []
+    replayed = _documents(replay, REPLAY, recipe.seed, ledger) if replay else []
+    if forgetting:
+        shared = {text.content_hash() for text in replayed} & {text.content_hash() for text in measured}
+        most = min(forgetting.documents, int(SHARED_FORGETTING * len(measured)) if shared else len(measured))
+        by_hash = sorted(measured, key=lambda text: seed_of(recipe.seed, "forgetting", text.content_hash()))
+        kept = {text.id for text in by_hash[: max(most, 1)]}
+        drops = [Drop(text.id, "forgetting", "not_sampled") for text in measured if text.id not in kept]
+        measured = [text for text in measured if text.id in kept]
+        ledger.step("forgetting", len(measured) + len(drops), len(measured), drops, note="plain text that is measured")
+    hashes = {text.content_hash() for text in measured}
+    drops = [Drop(text.id, REPLAY, "measured_for_forgetting") for text in replayed if text.content_hash() in hashes]
+    kept_replay = [text for text in replayed if text.content_hash() not in hashes]
+    if replay:
+        ledger.step(REPLAY, len(replayed), len(kept_replay), drops, note="plain text that is replayed")
+    for text in measured:
+        ledger.place(text.id, "forgetting")
+    return [text.response for text in measured], kept_replay
+
+
+def _documents(place: Replay | Forgetting, name: str, seed: int, ledger: Ledger) -> list[Conversation]:
+    if place.path:
+        return _entered(read_source(name, place.path, kind="text"), f"read {name}", ledger)
+    assert place.pocket, "the recipe gives plain text one origin"
+    made = corpus.documents(seed_of(seed, name), place.pocket)
+    rows = [Conversation.from_text(f"{name}:{number}", text, name) for number, text in enumerate(made, 1)]
+    return _entered(SourceRows(name, "plain text of the pocket world", (), len(rows), rows, []), f"read {name}", ledger)
+
+
+# Splitting
+
+
+def _split(rows: list[Conversation], recipe: Recipe, ledger: Ledger) -> dict[str, tuple[Conversation, ...]]:
+    held = recipe.data.hold_out
+    sides = split(rows, clusters=held.clusters, phrasings=held.phrasings, items=held.items, seed=recipe.seed)
+    kept = sum(map(len, sides.places.values()))
+    counts = ", ".join(f"{name.replace('_', ' ')} {len(side):,}" for name, side in sides.places.items() if side)
+    ledger.step("split", len(rows), kept, sides.drops, note="; ".join([counts, *sides.notes]))
+    say(f"Split: {counts}." + "".join(f" Note: {note}." for note in sides.notes))
+    return {name: side for name, side in sides.places.items() if name != "validation"}
+
+
+# Supervision
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    store: TokenStore
+    rows: set[str]
+
+
+def _supervise(
+    run: RunFolder, tokenizer: Any, rows: dict[str, Conversation], replay: list[Conversation], ledger: Ledger
+) -> _Tokens:
+    """Encode every row, held-out rows and replay too, into the token store; rows that can't be are dropped."""
+    by_source = run.recipe.data.mix.by == "source"
+    drops: list[Drop] = []
+    everything = [*rows.values(), *replay]
+
+    def dropped(row: Conversation, error: SupervisionError) -> None:
+        drops.append(Drop(row.id, "supervise", error.reason, str(error)))
+
+    def sequences() -> Iterable[tuple[Encoded, str, str]]:
+        encoded = encode_many(everything, tokenizer, on_drop=dropped, max_length=run.recipe.train.max_length)
+        for row, parts in track(encoded, "Tokenising", len(everything)):
+            group = REPLAY if row.is_text else (row.source if by_source else row.cluster)
+            for part in parts:
+                yield part, row.id, group
+
+    store = TokenStore.write(run.path / "tokens" / "store", sequences(), {}, vocabulary=len(tokenizer))
+    kept = set(store.row_ids)
+    ledger.step("supervise", len(everything), len(kept), drops, note=f"{len(store):,} sequences")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(drop.reason for drop in drops).items())
+    say(f"Tokens: {store.tokens:,} in {len(store):,} sequences." + (f" Left out: {reasons}." if drops else ""))
+    return _Tokens(store, kept)
+
+
+# Mixing and planning, from the files that preparing wrote
+
+
+def _open(run: RunFolder) -> Prepared:
+    store = TokenStore.open(run.path / "tokens" / "store")
+    held_out: dict[str, list[Conversation]] = {level: [] for level in LEVELS}
+    for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
+        level, _, row = line.partition("\t")
+        held_out[level].append(Conversation.from_json(row))
+    order, mixture = _mixture(run, store, {row.id for side in held_out.values() for row in side})
+    train = run.recipe.train
+    plan = plan_epochs(
+        order,
+        store.lengths,
+        tokens_per_batch=train.tokens_per_batch,
+        batches_per_step=train.tokens_per_step // train.tokens_per_batch,
+        epochs=train.epochs,
+        seed=run.recipe.seed,
+    )
+    write_json(run.path / "ledger" / "mixture.json", mixture)
+    write_json(run.path / "tokens" / "summary.json", _summary(store, plan, train.tokens_per_batch))
+    return Prepared(store, held_out, read_json(run.path / "data" / "texts.json"), plan)
+
+
+def _mixture(
+    run: RunFolder, store: TokenStore, held_out: set[str]
+) -> tuple[Callable[[int], NDArray[np.int64]], dict[str, Any]]:
+    """The order of each epoch's sequences, and the mixture as planned and as drawn in the first epoch."""
+    mix, replay, seed = run.recipe.data.mix, run.recipe.data.replay, run.recipe.seed
+    sequences: dict[str, list[int]] = defaultdict(list)  # of each row
+    groups: dict[str, dict[str, None]] = defaultdict(dict)  # the rows of each group, in order
+    for index, (row, group) in enumerate(zip(store.row_ids, store.clusters, strict=True)):
+        if row not in held_out:
+            sequences[row].append(index)
+            groups[group][row] = None
+    names = list(sequences)
+    number = {row: index for index, row in enumerate(names)}
+    members = {group: np.array([number[row] for row in rows]) for group, rows in sorted(groups.items())}
+    replayed = members.pop(REPLAY, np.empty(0, dtype=np.int64))
+    plan = plan_mix(
+        {group: len(rows) for group, rows in members.items()},
+        strategy=mix.strategy,
+        temperature=mix.temperature,
+        weights=mix.weights,
+        max_repeats=mix.max_repeats,
+        total=mix.total,
+    )
+    tokens = np.array([sum(int(store.lengths[i]) for i in sequences[row]) for row in names])
+    wanted = replay.share if replay else 0.0
+    replay_plan = _replay_plan(plan, members, replayed, tokens, wanted)
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        rows = draw(plan, members, seed=seed, epoch=epoch)
+        if replay_plan:
+            rows = np.concatenate([rows, draw(replay_plan, {REPLAY: replayed}, seed=seed, epoch=epoch)])
+        return np.array([index for row in rows for index in sequences[names[row]]], dtype=np.int64)
+
+    first = draw(plan, members, seed=seed, epoch=0)
+    again = tokens[draw(replay_plan, {REPLAY: replayed}, seed=seed, epoch=0)].sum() if replay_plan else 0
+    mixture = {
+        "by": mix.by,
+        "strategy": mix.strategy,
+        "temperature": mix.temperature,
+        "groups": plan.summary(),
+        "replay": {"planned": wanted, "drawn": float(again / (again + tokens[first].sum())), "tokens": int(again)}
+        if replay
+        else None,
+    }
+    return order, mixture
+
+
+def _replay_plan(
+    plan: MixPlan,
+    members: dict[str, NDArray[np.int64]],
+    replayed: NDArray[np.int64],
+    tokens: NDArray[np.int64],
+    share: float,
+) -> MixPlan | None:
+    """How many documents an epoch replays, so that they make up `share` of its tokens on average."""
+    if not share or not len(replayed):
+        return None
+    instructed = sum(plan.groups[group].drawn * tokens[rows].mean() for group, rows in members.items())
+    wanted = share / (1 - share) * instructed
+    count = max(round(wanted / tokens[replayed].mean()), 1)
+    return plan_mix({REPLAY: len(replayed)}, total=count, max_repeats=float("inf"))
+
+
+def _summary(store: TokenStore, plan: DataPlan, budget: int) -> dict[str, Any]:
+    groups: dict[str, dict[str, Any]] = {}
+    rows: dict[str, set[str]] = defaultdict(set)
+    for row, group, length, supervised in zip(
+        store.row_ids, store.clusters, store.lengths.tolist(), store.supervised_counts.tolist(), strict=True
+    ):
+        counts = groups.setdefault(group, {"rows": 0, "tokens": 0, "supervised": 0})
+        rows[group].add(row)
+        counts["tokens"] += length
+        counts["supervised"] += supervised
+    for group, ids in rows.items():
+        groups[group]["rows"] = len(ids)
+    edges = [edge for edge in HISTOGRAM if edge <= max(int(store.lengths.max()), 32)] + [int(store.lengths.max()) + 1]
+    counted = np.histogram(store.lengths, bins=sorted(set(edges)))[0]
+    return {
+        "clusters": dict(sorted(groups.items())),
+        "sequences": len(store),
+        "tokens": store.tokens,
+        "supervised": int(store.supervised_counts.sum()),
+        "packing": {"efficiency": plan.efficiency, "rows": plan.rows, "budget": budget},
+        "lengths": {"edges": sorted(set(edges)), "counts": counted.tolist()},
+    }
+
+
+def tokenizer_of(recipe: Recipe, load: Callable[..., Any]) -> Any:
+    """The base's tokenizer with the chat template that the recipe chooses; says which one it is."""
+    tokenizer = load(recipe.base, trust_remote_code=recipe.trust_remote_code)
+    chosen = chat_template_of(tokenizer, recipe.chat_template)
+    tokenizer.chat_template = chosen.text
+    stops = [tokenizer.convert_ids_to_tokens(stop) for stop in stop_token_ids(tokenizer)]
+    say(f"Base: {recipe.base}. {chosen.said} An answer ends with {stops[0]}.")
+    return tokenizer
+
+
+def supervised_rows(rows: Sequence[Conversation], store: TokenStore) -> list[list[Encoded]]:
+    """The sequences of each row, from the store."""
+    index: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(store.row_ids):
+        index[row].append(number)
+    return [[store[number] for number in index[row.id]] for row in rows]
+
+
+def run_paths(run: Path) -> dict[str, Path]:
+    return {name: run / name for name in ("ledger", "tokens", "checkpoints", "model", "evaluation")}

@@ -1,0 +1,314 @@
+"""Exact supervision: for any chat template, which tokens a model sees and which of them it is trained on, or a refusal.
+
+`turns` says what each supervised turn's prompt and answer are as text. As tokens: the prompt's are those of the prompt
+tokenised as one string, as a server does it; the answer's are those that follow. A turn goes on the sequence of the
+turn before it if its prompt starts with that sequence, token by token; a template that rewrites history (drops earlier
+reasoning, moves the system prompt) thus gives such turns sequences of their own.
+
+`_turn_by_turn` is that definition, and tokenises every prompt. `_at_once` gives the same sequences from one
+tokenisation of each conversation. It rests on one property of tokenizers: text is split at added tokens before anything
+else, so what stands before one and what follows it don't touch each other's tokens. A conversation whose prompts it
+can't prove in this way is left to the definition.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tunesmith.base.conversation import Conversation, Message
+from tunesmith.base.errors import SupervisionError
+from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.templates import AnyMessage, any_of, tokenise
+from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special
+
+__all__ = ["Encoded", "encode", "encode_conversation", "encode_many", "encode_text"]
+
+CONVERSATIONS_AT_ONCE = 1024
+LONGEST_KEPT_HEAD = 128
+"""Characters. The tokens of longer heads are not worth remembering: they hold a user's text."""
+
+Span = tuple[int, int, int]
+Outcome = tuple[Encoded, ...] | SupervisionError
+
+
+def encode(
+    messages: Iterable[AnyMessage],
+    tokenizer: Any,
+    *,
+    tools: Tools = None,
+    supervise: Supervise = "assistant",
+    template_args: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+) -> tuple[Encoded, ...]:
+    """The exact tokens of a conversation, and which of them are supervised.
+
+    messages: `Message`s or dictionaries in the Hub's shape. A dictionary's `train: false` or `weight: 0` leaves an
+        assistant message unsupervised, as `Message.train` does.
+    tokenizer: of transformers. Without a chat template it gets Tunesmith's default, which ends turns with EOS.
+    tools: tool descriptions (JSON schema) for the template.
+    supervise: "assistant" (every assistant message), "last" (the last of them) or a choice for each message.
+    template_args: further arguments of the template (`enable_thinking`, say); serving must use the same.
+    max_length: tokens; the most a sequence may have.
+
+    Returns one sequence, or several where the template shows later turns another history than earlier ones.
+
+    Raises SupervisionError, its `reason` saying why, for whatever can't be supervised exactly; nothing is ever cut.
+    """
+    supervisor = _Supervisor(tokenizer, template_args, max_length)
+    return _or_raise(supervisor.encode([_Row(list(messages), tools, supervise)])[0])
+
+
+def encode_conversation(
+    conversation: Conversation,
+    tokenizer: Any,
+    *,
+    supervise: Supervise = "assistant",
+    template_args: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+) -> tuple[Encoded, ...]:
+    """`encode` for a row of instruction data, `encode_text` for a row of plain text."""
+    supervisor = _Supervisor(tokenizer, template_args, max_length)
+    return _or_raise(supervisor.encode([_Row(conversation.messages, conversation.tools, supervise)])[0])
+
+
+def encode_text(text: str, tokenizer: Any, *, max_length: int | None = None) -> tuple[Encoded, ...]:
+    """Plain text as sequences of at most `max_length` tokens, for pretraining and replay: [BOS] text EOS.
+
+    BOS and EOS are there if the tokenizer has them. Every token but the first is supervised. Where the text goes on in
+    another sequence, that one starts with the last token of the one before, so that each token is trained just once.
+
+    Raises SupervisionError if the text is empty or holds the text of a special token.
+    """
+    return encode_conversation(Conversation.from_text("text", text), tokenizer, max_length=max_length)
+
+
+def encode_many(
+    conversations: Iterable[Conversation],
+    tokenizer: Any,
+    *,
+    on_drop: Callable[[Conversation, SupervisionError], None],
+    supervise: Supervise = "assistant",
+    template_args: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+) -> Iterator[tuple[Conversation, tuple[Encoded, ...]]]:
+    """`encode_conversation` for many rows, in their order, at about the speed of the tokenizer alone.
+
+    Rows that can't be supervised exactly go to `on_drop`, with the error that `encode_conversation` raises for them,
+    and are not among the results. Holds a thousand rows at a time.
+    """
+    supervisor = _Supervisor(tokenizer, template_args, max_length)
+    rows = iter(conversations)
+    while batch := list(islice(rows, CONVERSATIONS_AT_ONCE)):
+        outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in batch])
+        for conversation, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, SupervisionError):
+                on_drop(conversation, outcome)
+            else:
+                yield conversation, outcome
+
+
+class _Row(NamedTuple):
+    messages: Sequence[AnyMessage]
+    tools: Tools
+    supervise: Supervise
+
+    @property
+    def text(self) -> str | None:
+        """The content of a row of plain text."""
+        first = self.messages[0] if len(self.messages) == 1 else None
+        return first.content if isinstance(first, Message) and first.role == "text" else None
+
+
+class _Chain(NamedTuple):
+    """Turns of one conversation that share a sequence, as text; the text is that of the last.
+
+    marks: the added tokens in it, (text, end). heads: each turn's prompt from the last of its added tokens on, or from
+        the beginning if it has none.
+    """
+
+    turns: list[Turn]
+    marks: list[tuple[str, int]]
+    heads: list[str]
+
+    @property
+    def text(self) -> str:
+        return self.turns[-1].text
+
+    def marks_before(self, end: int) -> int:
+        return bisect_right(self.marks, end, key=lambda mark: mark[1])
+
+
+class _Supervisor:
+    """Encodes rows; what it has to know about tokenizer and template is found once."""
+
+    def __init__(self, tokenizer: Any, template_args: Mapping[str, Any] | None, max_length: int | None) -> None:
+        assert max_length is None or max_length > 1, "a sequence needs a token to predict and one to predict it from"
+        self._tokenizer = tokenizer
+        self._template_args = template_args
+        self._max_length = max_length
+        added = tokenizer.added_tokens_decoder
+        self._special = any_of(token.content for token in added.values() if token.special)
+        self._added = any_of(token.content for token in added.values())
+        self._id_of = {token.content: id for id, token in added.items()}
+        self._is_added = np.zeros(max(len(tokenizer), *added, 0) + 1, dtype=np.bool_)
+        self._is_added[list(added)] = True
+        self._splits = _splits_text_as_written(tokenizer)
+        self._known_heads: dict[str, list[int]] = {}
+        self._reader: TurnReader | None = None
+
+    def encode(self, rows: Sequence[_Row]) -> list[Outcome]:
+        """The sequences of each row, or why there are none."""
+        outcomes: dict[int, Outcome] = {}
+        texts: dict[int, str] = {}
+        conversations: dict[int, list[Turn]] = {}
+        for index, row in enumerate(rows):
+            try:
+                if row.text is None:
+                    conversations[index] = self._turns(row)
+                else:
+                    texts[index] = self._text(row.text)
+            except SupervisionError as error:
+                outcomes[index] = error
+        for index, ids in zip(texts, tokenise(self._tokenizer, list(texts.values())), strict=True):
+            outcomes[index] = self._chunks(ids)
+        for (index, turns), found in zip(conversations.items(), self._at_once(conversations.values()), strict=True):
+            try:
+                outcomes[index] = self._short_enough(found or self._turn_by_turn(turns))
+            except SupervisionError as error:
+                outcomes[index] = error
+        return [outcomes[index] for index in range(len(rows))]
+
+    def _turns(self, row: _Row) -> list[Turn]:
+        # Made when first needed: plain text needs no chat template, so it doesn't fail for want of a good one.
+        self._reader = self._reader or TurnReader(self._tokenizer, self._template_args)
+        return self._reader.read(row.messages, row.tools, row.supervise)
+
+    def _at_once(self, conversations: Iterable[list[Turn]]) -> list[tuple[Encoded, ...] | None]:
+        """The sequences of each conversation from one tokenisation of it; None where that proves nothing."""
+        rows = [self._chains(turns) if self._splits else [] for turns in conversations]
+        chains = [chain for row in rows for chain in row]
+        fresh = list({head: None for chain in chains for head in chain.heads if head not in self._known_heads})
+        ids = tokenise(self._tokenizer, [chain.text for chain in chains] + fresh)
+        heads = self._known_heads | dict(zip(fresh, ids[len(chains) :], strict=True))
+        self._known_heads = {text: head for text, head in heads.items() if len(text) <= LONGEST_KEPT_HEAD}
+        done = iter([self._sequence(chain, tokens, heads) for chain, tokens in zip(chains, ids, strict=False)])
+        sequences = [[next(done) for _ in row] for row in rows]
+        return [None if None in row else tuple(filter(None, row)) for row in sequences]
+
+    def _chains(self, turns: list[Turn]) -> list[_Chain]:
+        shared: list[list[Turn]] = []
+        for turn in turns:
+            if shared and turn.follows(shared[-1][-1]):
+                shared[-1].append(turn)
+            else:
+                shared.append([turn])
+        return [self._chain(turns) for turns in shared]
+
+    def _chain(self, turns: list[Turn]) -> _Chain:
+        chain = _Chain(turns, [(mark[0], mark.end()) for mark in self._added.finditer(turns[-1].text)], [])
+        for turn in turns:
+            before = chain.marks_before(turn.start)
+            token, end = chain.marks[before - 1] if before else ("", 0)
+            chain.heads.append(turn.text[end - len(token) : turn.start])
+        return chain
+
+    def _sequence(self, chain: _Chain, tokens: list[int], heads: Mapping[str, list[int]]) -> Encoded | None:
+        """The sequence of a chain, or None if it is not proven to start with each prompt's own tokens."""
+        ids = np.asarray(tokens, dtype=np.int32)
+        marks = np.flatnonzero(self._is_added[ids])
+        if ids[marks].tolist() != [self._id_of[token] for token, _ in chain.marks]:
+            return None
+        spans: list[Span] = []
+        for turn, text in zip(chain.turns, chain.heads, strict=True):
+            before, head = chain.marks_before(turn.start), heads[text]
+            last = marks[before - 1] if before else 0
+            start, end = last + len(head), marks[chain.marks_before(len(turn.text)) - 1] + 1
+            if not 0 < start < end or tokens[last:start] != head:
+                return None
+            spans.append((turn.message, int(start), int(end)))
+        return Encoded.from_spans(ids, tuple(spans)) if spans[-1][2] == len(ids) else None
+
+    def _turn_by_turn(self, turns: list[Turn]) -> tuple[Encoded, ...]:
+        """The definition: each prompt tokenised as a server does it, each answer what follows it."""
+        sequences: list[tuple[list[int], list[Span]]] = []
+        for turn in turns:
+            prompt, ids = self._turn_ids(turn)
+            span = (turn.message, len(prompt), len(ids))
+            if sequences and prompt[: len(sequences[-1][0])] == sequences[-1][0]:
+                sequences[-1] = (ids, [*sequences[-1][1], span])
+            else:
+                sequences.append((ids, [span]))
+        return tuple(Encoded.from_spans(ids, tuple(spans)) for ids, spans in sequences)
+
+    def _turn_ids(self, turn: Turn) -> tuple[list[int], list[int]]:
+        """Token ids of a turn's prompt, and of the prompt with its answer."""
+        prompt, whole, answer = tokenise(self._tokenizer, [turn.prompt, turn.text, turn.answer])
+        ids = whole
+        if whole[: len(prompt)] != prompt:
+            # A token of the whole lies across the boundary, which a served model can't produce: its prompt is tokenised
+            # already. It has to produce the answer's own tokens, if these say the same text.
+            ids = prompt + answer
+            if self._tokenizer.decode(ids) != self._tokenizer.decode(whole):
+                raise SupervisionError(
+                    "no_token_boundary",
+                    f"message {turn.message}: no token ends where the prompt ends ({turn.prompt[-20:]!r}) and the "
+                    f"answer begins ({turn.answer[:20]!r}), and the answer tokenised by itself is another text. Let "
+                    f"the chat template's generation prompt end with a special token or a line break.",
+                )
+        stops = {self._id_of[stop] for stop in self._stops()}
+        if not prompt or ids[-1] not in stops or not stops.isdisjoint(ids[len(prompt) : -1]):
+            raise SupervisionError(
+                "stop_token_lost",
+                f"message {turn.message}: the tokenizer makes {self._tokenizer.convert_ids_to_tokens(ids[-4:])} of the "
+                f"end of the answer {turn.answer[-20:]!r}, not one stop token ({', '.join(self._stops())}). Add the "
+                f"stop token to the tokenizer as a special token, or choose another chat_template.",
+            )
+        return prompt, ids
+
+    def _stops(self) -> tuple[str, ...]:
+        assert self._reader is not None
+        return self._reader.stops
+
+    def _short_enough(self, sequences: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
+        longest = max(map(len, sequences))
+        if self._max_length is not None and longest > self._max_length:
+            raise SupervisionError(
+                "too_long",
+                f"the conversation has {longest} tokens, max_length is {self._max_length}, and answers are never cut. "
+                f"Raise max_length, or leave the row out.",
+            )
+        return sequences
+
+    def _text(self, text: str) -> str:
+        check_no_special(text, "the text", self._special)
+        if not text:
+            raise SupervisionError("nothing_supervised", "the text is empty. Leave the row out.")
+        return text
+
+    def _chunks(self, ids: list[int]) -> Outcome:
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        ids = [*([] if bos is None else [bos]), *ids, *([] if eos is None else [eos])]
+        if len(ids) < 2:
+            return SupervisionError("nothing_supervised", "the text is a single token. Leave the row out.")
+        step = len(ids) if self._max_length is None else self._max_length - 1
+        chunks = (ids[start : start + step + 1] for start in range(0, len(ids) - 1, step))
+        return tuple(Encoded.from_spans(chunk, ((0, 1, len(chunk)),)) for chunk in chunks)
+
+
+def _splits_text_as_written(tokenizer: Any) -> bool:
+    """Whether added tokens are found in the text as it stands, not in normalised text and not as whole words only."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    added = tokenizer.added_tokens_decoder.values()
+    normalises = backend is None or backend.normalizer is not None
+    return not any(token.single_word or (token.normalized and normalises) for token in added)
+
+
+def _or_raise(outcome: Outcome) -> tuple[Encoded, ...]:
+    if isinstance(outcome, SupervisionError):
+        raise outcome
+    return outcome

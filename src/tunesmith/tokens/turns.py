@@ -1,0 +1,201 @@
+"""Supervised turns as text: what a server shows the model before each, and what the model must answer.
+
+For each supervised message i of a conversation:
+
+    prompt   the template applied to messages[:i] with its generation prompt
+    whole    the template applied to messages[:i + 1]; it must start with the prompt
+    answer   the rest of `whole`, up to and including the first stop token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunesmith.base.conversation import Message
+from tunesmith.base.errors import SupervisionError, UserError
+from tunesmith.tokens.templates import AnyMessage, ChatTemplate, any_of, for_template, same_until
+
+Supervise = Literal["assistant", "last"] | Sequence[bool]
+Tools = Sequence[Mapping[str, Any]] | None
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One supervised turn: text[:start] is the prompt as served, text[start:] the answer with its stop token.
+
+    message: its index in the conversation.
+    """
+
+    message: int
+    text: str
+    start: int
+
+    @property
+    def prompt(self) -> str:
+        return self.text[: self.start]
+
+    @property
+    def answer(self) -> str:
+        return self.text[self.start :]
+
+    def follows(self, earlier: Turn) -> bool:
+        """Whether this turn's prompt starts with all of an earlier turn."""
+        return len(earlier.text) <= self.start and self.text.startswith(earlier.text)
+
+
+class TurnReader:
+    """Reads the supervised turns of conversations; made once for a tokenizer and its template.
+
+    stops: the tokens that end a turn, as text. Raises SupervisionError("no_stop_token") if the template has none.
+    """
+
+    def __init__(self, tokenizer: Any, template_args: Mapping[str, Any] | None) -> None:
+        self._template = ChatTemplate(tokenizer, template_args)
+        found = self._template.stops()
+        self.stops = found.tokens
+        self._implied = found.tokens[0] if found.implied else None
+        self._stop = any_of(self.stops)
+        self._reserved = any_of({*self._template.special, *self.stops, *self._template.markers()})
+
+    def read(self, messages: Sequence[AnyMessage], tools: Tools, supervise: Supervise) -> list[Turn]:
+        """Raises SupervisionError for a turn that can't be supervised exactly, or if no turn is supervised."""
+        chosen = _chosen(messages, supervise)
+        rendered = for_template(messages)
+        self._check_content(rendered, tools)
+        return [self._turn(rendered, index, tools) for index in chosen]
+
+    def _turn(self, messages: list[dict[str, Any]], index: int, tools: Tools) -> Turn:
+        if index == 0:
+            raise SupervisionError(
+                "nothing_before_answer",
+                "message 0 is an assistant message and supervised, but a server has nothing to feed the model before "
+                "it. Put a user message first, or set `train: false` for it.",
+            )
+        prompt = self._template.render(messages[:index], tools, prompt=True)
+        whole = self._template.render(messages[: index + 1], tools, prompt=False)
+        if not prompt:
+            raise SupervisionError("nothing_before_answer", f"the template renders nothing before message {index}.")
+        if not whole.startswith(prompt):
+            raise SupervisionError("prompt_not_prefix", _difference(index, prompt, whole))
+        rest = whole[len(prompt) :]
+        self._check_calls(messages[index], index, rest)
+        return Turn(index, prompt + self._up_to_stop(messages[index], index, rest), len(prompt))
+
+    def _up_to_stop(self, message: dict[str, Any], index: int, rest: str) -> str:
+        stop = self._stop.search(rest)
+        if stop is None and self._implied and not message.get("tool_calls"):
+            return rest + self._implied
+        if stop is None:
+            raise SupervisionError(
+                "no_stop_token",
+                f"message {index}: the template renders the answer as {_end(rest)}, without any of the tokens that "
+                f"stop generation ({', '.join(self.stops)}), so the model would not learn to stop here. Choose another "
+                f"chat_template, or set `train: false` for the message.",
+            )
+        after = rest[stop.end() :]
+        if self._template.added.sub("", after).strip():
+            raise SupervisionError(
+                "text_after_stop",
+                f"message {index}: the template goes on after the stop token {stop[0]} with {_start(after)}, which the "
+                f"model would never produce. Choose another chat_template, or set `train: false` for the message.",
+            )
+        return rest[: stop.end()]
+
+    def _check_content(self, messages: list[dict[str, Any]], tools: Tools) -> None:
+        named = [(f"message {index} ({message.get('role')})", message) for index, message in enumerate(messages)]
+        for where, value in [*named, ("the tool descriptions", tools or ())]:
+            for text in _strings(value):
+                check_no_special(text, where, self._reserved)
+
+    def _check_calls(self, message: dict[str, Any], index: int, rest: str) -> None:
+        """A template that knows no tools leaves calls out without a word, and an empty answer would be trained."""
+        for call in message.get("tool_calls") or ():
+            name = str((call.get("function") or call).get("name"))
+            if name not in rest:
+                raise SupervisionError(
+                    "tool_calls_not_rendered",
+                    f"message {index} calls the tool {name!r}, but the chat template leaves the call out: "
+                    f"{_start(rest)}. Choose a chat_template that knows tools (chatml and alpaca do), or set "
+                    f"`train: false` for the message.",
+                )
+
+
+def check_no_special(text: str, where: str, reserved: Any) -> None:
+    """Raises SupervisionError if `text` holds a token of the pattern `reserved`: it would become that very token."""
+    if found := reserved.search(text):
+        raise SupervisionError(
+            "special_token_in_content",
+            f"{where} contains the text {found[0]!r}, which the tokenizer would turn into the special token of that "
+            f"name: {_start(text[max(0, found.start() - 20) :])}. Take it out of the data, or leave the row out.",
+        )
+
+
+def _chosen(messages: Sequence[AnyMessage], supervise: Supervise) -> list[int]:
+    """The indices of the messages to supervise."""
+    assistant = [index for index, message in enumerate(messages) if _get(message, "role") == "assistant"]
+    if supervise == "last":
+        assistant = assistant[-1:]
+    elif not isinstance(supervise, str):
+        if len(supervise) != len(messages):
+            raise UserError(f"supervise has {len(supervise)} choices for {len(messages)} messages. Give one for each.")
+        wrong = [index for index, train in enumerate(supervise) if train and index not in assistant]
+        if wrong:
+            raise UserError(
+                f"supervise chooses messages {wrong}, which are not the assistant's. Only those can be trained."
+            )
+        assistant = [index for index in assistant if supervise[index]]
+    elif supervise != "assistant":
+        raise UserError(f"supervise is {supervise!r}. Give 'assistant', 'last', or True or False for each message.")
+    trained = [index for index in assistant if _trains(messages[index], index)]
+    if not trained:
+        raise SupervisionError(
+            "nothing_supervised",
+            f"none of the {len(messages)} message(s) is an assistant message to train on. Add a response, or leave the "
+            f"row out.",
+        )
+    return trained
+
+
+def _trains(message: AnyMessage, index: int) -> bool:
+    weight = _get(message, "weight")
+    if weight not in (None, 0, 1):
+        raise UserError(f"message {index} has weight {weight!r}. A message is trained (1) or not (0), nothing between.")
+    return _get(message, "train") is not False and weight != 0
+
+
+def _get(message: AnyMessage, name: str) -> Any:
+    return getattr(message, name, None) if isinstance(message, Message) else message.get(name)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text inside a message, keys and values, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _strings(key)
+            yield from _strings(inner)
+    elif isinstance(value, Iterable):
+        for inner in value:
+            yield from _strings(inner)
+
+
+def _difference(index: int, prompt: str, whole: str) -> str:
+    same = same_until(prompt, whole)
+    return (
+        f"message {index}: after {_end(prompt[:same])} a server shows the model {_start(prompt[same:])}, but once "
+        f"answered the template renders {_start(whole[same:])} there; what is trained would not be what is served. Set "
+        f"template_args to what serving uses, choose another chat_template, or set `train: false` for the message."
+    )
+
+
+def _start(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+
+
+def _end(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else "…" + text[-_SHOWN:])

@@ -1,0 +1,223 @@
+"""The training loop: one for every method. A method is a way of preparing the model, see `model.adapters`.
+
+The loss of a step is the sum over its supervised tokens divided once by their count, however the step is cut into
+packed rows. Every random choice of a step is seeded by (seed, step), so the number of steps done is all that a
+resumed run has to know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.base.errors import TunesmithError
+from tunesmith.base.files import value_hash, write_text
+from tunesmith.base.progress import progress, say
+from tunesmith.base.random import seed_of
+from tunesmith.model.losses import PackedRow, supervised_loss
+from tunesmith.tokens.batches import Batch, DataPlan, Sequences, make_batch
+from tunesmith.train.checkpoint import load_newest, save_checkpoint
+from tunesmith.train.optimizer import build_optimizer, learning_rate, set_learning_rate
+from tunesmith.train.settings import TrainSettings
+
+Evaluator = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run did, all of it, resumed parts included. tokens: without fill. losses: nats per supervised token."""
+
+    step: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: float = 0.0
+    loss_first: float = math.nan
+    loss_last: float = math.nan
+
+
+def train(
+    model: nn.Module,
+    store: Sequences,
+    plan: DataPlan,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    evaluators: Mapping[str, Evaluator] | None = None,
+    owner: str = "",
+) -> TrainResult:
+    """Train the parameters of `model` that require gradients on every step of `plan`; the model is changed in place.
+
+    Goes on from the newest checkpoint in `folder`/checkpoints. Writes `folder`/metrics.jsonl, a line a step.
+    evaluators: called every `evaluate_every` steps and at the end; what they return goes to metrics.jsonl.
+    owner: anything that names the data and the base model; a checkpoint of another owner is refused.
+    Raises TunesmithError, leaving the weights as they were, if a loss or gradient is not finite.
+    """
+    optimizer = build_optimizer(model, settings)
+    owner = value_hash([settings.identity(), plan.steps, plan.rows, plan.tokens, owner])
+    done = TrainResult(**(load_newest(folder / "checkpoints", model, optimizer, owner=owner) or {}))
+    with _training(model, settings), _log(folder, done) as log, progress("train", plan.steps, done.step) as bar:
+        for step in range(done.step, plan.steps):
+            started = time.perf_counter()
+            torch.manual_seed(seed_of(settings.seed, "step", step))
+            batches = [make_batch(store, indices) for indices in plan.step(step)]
+            loss = _accumulate(model, batches, settings)
+            norm = _clip(model, settings.clip)
+            _refuse_non_finite(loss, norm, step, batches)
+            rate = learning_rate(step, plan.steps, settings)
+            set_learning_rate(optimizer, rate)
+            optimizer.step()
+            optimizer.zero_grad()
+            done = _after(done, batches, loss, time.perf_counter() - started)
+            bar.note(log.step(done, plan.epoch(step), loss, rate, norm, batches, time.perf_counter() - started))
+            bar.advance()
+            if evaluators and _due(done.step, settings.evaluate_every, plan.steps):
+                log.evaluation(done.step, _evaluate(model, evaluators))
+            if settings.checkpoint_every and _due(done.step, settings.checkpoint_every, plan.steps):
+                state, keep = asdict(done), settings.keep_checkpoints
+                save_checkpoint(folder / "checkpoints", model, optimizer, state, owner=owner, keep=keep)
+    return done
+
+
+def _accumulate(model: nn.Module, batches: Sequence[Batch], settings: TrainSettings) -> float:
+    """Add the gradient of the step's mean loss over all its supervised tokens; return that loss."""
+    device = next(model.parameters()).device
+    count = sum(batch.supervised_count for batch in batches)
+    room = settings.tokens_per_batch if settings.compile else 0
+    total = torch.zeros((), device=device)
+    for batch in batches:
+        row = PackedRow.of(batch, device, room)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = supervised_loss(model, row, compiled=settings.compile) / count
+        loss.backward()
+        total += loss.detach()
+    return float(total)
+
+
+def _clip(model: nn.Module, largest: float) -> float:
+    """Scale the gradient to a norm of at most `largest` (0: don't); return the norm it had."""
+    trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    return float(nn.utils.clip_grad_norm_(trained, largest or math.inf, foreach=True))
+
+
+def _refuse_non_finite(loss: float, norm: float, step: int, batches: Sequence[Batch]) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    sequences = [int(index) for batch in batches for index in batch.sequences]
+    raise TunesmithError(
+        f"step {step + 1}: loss {loss}, gradient norm {norm}. The update was not applied and the weights are those of "
+        f"step {step}. The step trained sequences {_some(sequences)} of the token store: look at their rows with "
+        f"`tunesmith inspect`; otherwise lower learning_rate, raise warmup or train in fp32."
+    )
+
+
+def _some(sequences: Sequence[int], shown: int = 20) -> str:
+    more = f" and {len(sequences) - shown} more" if len(sequences) > shown else ""
+    return ", ".join(map(str, sequences[:shown])) + more
+
+
+def _after(done: TrainResult, batches: Sequence[Batch], loss: float, seconds: float) -> TrainResult:
+    return replace(
+        done,
+        step=done.step + 1,
+        tokens=done.tokens + sum(len(batch.ids) for batch in batches),
+        supervised_tokens=done.supervised_tokens + sum(batch.supervised_count for batch in batches),
+        seconds=done.seconds + seconds,
+        loss_first=loss if done.step == 0 else done.loss_first,
+        loss_last=loss,
+    )
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step == steps or (every > 0 and step % every == 0)
+
+
+def _evaluate(model: nn.Module, evaluators: Mapping[str, Evaluator]) -> dict[str, dict[str, float]]:
+    model.eval()
+    with torch.no_grad():
+        found = {name: dict(evaluator(model)) for name, evaluator in evaluators.items()}
+    model.train()
+    return found
+
+
+@contextmanager
+def _training(model: nn.Module, settings: TrainSettings) -> Iterator[None]:
+    """The model in training mode, with the wanted number of threads; both as before afterwards."""
+    before, threads = model.training, torch.get_num_threads()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model.train()
+    try:
+        yield
+    finally:
+        model.train(before)
+        torch.set_num_threads(threads)
+
+
+class _Log:
+    """metrics.jsonl: a line a step and a line an evaluation."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def step(
+        self,
+        done: TrainResult,
+        epoch: float,
+        loss: float,
+        rate: float,
+        norm: float,
+        batches: Sequence[Batch],
+        seconds: float,
+    ) -> str:
+        """Log one step; returns what the progress bar says of it."""
+        speed = sum(len(batch.ids) for batch in batches) / seconds
+        self._write(
+            step=done.step,
+            epoch=round(epoch, 4),
+            loss=loss,
+            learning_rate=rate,
+            grad_norm=norm,
+            tokens=done.tokens,
+            supervised_tokens=done.supervised_tokens,
+            tokens_per_second=round(speed, 1),
+            seconds=round(done.seconds, 3),
+        )
+        return f"loss {loss:.3f}, {speed:,.0f} tokens/s"
+
+    def evaluation(self, step: int, found: Mapping[str, Any]) -> None:
+        self._write(step=step, evaluation=found)
+
+    def _write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+
+@contextmanager
+def _log(folder: Path, done: TrainResult) -> Iterator[_Log]:
+    """Append to metrics.jsonl, after dropping lines of steps that a resumed run will do again."""
+    path = folder / "metrics.jsonl"
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, "".join(line for line in lines if _step_of(line) <= done.step))
+    if done.step:
+        say(f"going on after step {done.step}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        yield _Log(file)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; a line cut short by a kill counts as one to drop."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf

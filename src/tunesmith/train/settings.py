@@ -1,0 +1,83 @@
+"""What training is told: plain values, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tunesmith.base.errors import UserError
+
+Method = Literal["full", "lora"]
+ScheduleName = Literal["cosine", "linear", "constant"]
+Precision = Literal["fp32", "bf16"]
+_WATCHING = ("checkpoint_every", "keep_checkpoints", "evaluate_every", "threads")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a model is trained.
+
+    tokens_per_step: tokens of an optimizer step. tokens_per_batch: room of one packed row, what is computed at a time.
+    warmup: share of the steps in which the learning rate rises. floor: share of the peak at which a decay ends.
+    clip: largest norm of the gradient; 0 leaves it as it is.
+    precision: of the computation; "bf16" is autocast, weights and optimizer stay in the model's own type.
+    checkpoint_every, evaluate_every: in steps; 0 is never. threads: of the CPU; 0 leaves PyTorch's choice.
+    """
+
+    method: Method = "full"
+    learning_rate: float = 2e-5
+    epochs: float = 1.0
+    tokens_per_step: int = 32768
+    tokens_per_batch: int = 4096
+    warmup: float = 0.03
+    schedule: ScheduleName = "cosine"
+    floor: float = 0.1
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 1.0
+    precision: Precision = "fp32"
+    seed: int = 0
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    evaluate_every: int = 0
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ()
+    compile: bool = False
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        faults = [fault for sound, fault in self._checks() if not sound]
+        if faults:
+            raise UserError("these training settings can't be used:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+    def _checks(self) -> list[tuple[bool, str]]:
+        step, batch = self.tokens_per_step, max(1, self.tokens_per_batch)
+        near = sorted({max(1, step // batch) * batch, -(-step // batch) * batch})
+        nearest = " or ".join(map(str, near))
+        return [
+            (self.learning_rate > 0, f"learning_rate {self.learning_rate} trains nothing; give one above 0, like 2e-5"),
+            (self.epochs > 0, f"epochs {self.epochs} trains nothing; give a number above 0"),
+            (self.tokens_per_batch > 0, f"tokens_per_batch {self.tokens_per_batch} holds nothing; try 4096"),
+            (
+                step > 0 and step % batch == 0,
+                f"tokens_per_step {step} is not a multiple of tokens_per_batch {batch}, so no number of packed rows "
+                f"makes a step; the nearest that is: {nearest}",
+            ),
+            (0 <= self.warmup < 1, f"warmup {self.warmup} is not a share of the steps; give 0 to below 1, like 0.03"),
+            (0 <= self.floor <= 1, f"floor {self.floor} is not a share of the peak; give 0 to 1, like 0.1"),
+            (self.clip >= 0, f"clip {self.clip} is below 0; give the largest norm wanted, or 0 for none"),
+            (self.weight_decay >= 0, f"weight_decay {self.weight_decay} is below 0; give 0 or more, like 0.1"),
+            (self.keep_checkpoints >= 1, f"keep_checkpoints {self.keep_checkpoints} keeps none; give 1 or more"),
+            (self.lora_rank >= 1, f"lora_rank {self.lora_rank} is no rank; give 1 or more, like 16"),
+        ]
+
+    @property
+    def batches_per_step(self) -> int:
+        """Packed rows of one optimizer step."""
+        return self.tokens_per_step // self.tokens_per_batch
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the trained weights: everything but what only watches or saves."""
+        return {name: value for name, value in asdict(self).items() if name not in _WATCHING}

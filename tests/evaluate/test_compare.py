@@ -1,0 +1,99 @@
+"""The summary's numbers by hand, and that the files hold them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunesmith.base.conversation import Conversation, Message
+from tunesmith.evaluate.answers import Answer
+from tunesmith.evaluate.compare import compare, loss_rows, write_evaluation
+from tunesmith.evaluate.language import Losses, TextBits
+
+
+def answers(scores: list[float], *, stopped: bool = True) -> list[Answer]:
+    """Rows 0, 1, ... : the last two are a new cluster, tasks alternate, two rows share each item."""
+    size = len(scores)
+    return [
+        Answer(
+            row=f"s:{index}",
+            item=f"item {index // 2}",
+            level="new_items" if index < size - 2 else "new_clusters",
+            cluster="facts" if index < size - 2 else "jokes",
+            task=("red", "blue")[index % 2],
+            metric="exact_match",
+            prompt="<b>?</b>\u2028",
+            expected="yes",
+            response="yes" if score else "no",
+            score=score,
+            stopped=stopped,
+            tokens=1,
+        )
+        for index, score in enumerate(scores)
+    ]
+
+
+GIVEN = {
+    "base_chat": answers([0, 0, 0, 0, 0, 0]),
+    "base_plain": answers([1, 0, 0, 0, 0, 0]),
+    "tuned": answers([1, 1, 1, 0, 1, 0]),
+}
+
+
+def test_scores_by_level_cluster_and_task() -> None:
+    generation = compare(GIVEN)["generation"]
+    assert generation["metric"] == "exact_match" and set(generation["levels"]) == {"new_items", "new_clusters"}
+    level = generation["levels"]["new_items"]
+    row = level["overall"]
+    assert row["n"] == 4 and row["tuned"]["mean"] == 0.75
+    assert row["base"]["chat"]["mean"] == 0 and row["base"]["plain"]["mean"] == 0.25
+    assert row["difference"]["mean"] == 0.5, "against the better of the base's prompt styles"
+    assert row["tuned"]["low"] <= 0.75 <= row["tuned"]["high"]
+    assert set(level["clusters"]) == {"facts"} and set(level["tasks"]) == {"red", "blue"}
+    assert level["tasks"]["red"]["difference"]["mean"] == 0.5
+    assert compare(GIVEN) == compare(GIVEN)
+
+
+def test_losses_weigh_by_tokens() -> None:
+    rows = [Conversation(f"s:{i}", (Message("user", "q"), Message("assistant", "a")), cluster="c") for i in range(2)]
+    tokens = np.array([1, 3])
+    base, tuned = Losses(np.array([4.0, 4.0]), tokens), Losses(np.array([2.0, 2.0]), tokens)
+    row = compare({}, loss_rows({"new_items": rows}, base, tuned))["loss"]["new_items"]["overall"]
+    assert (row["n"], row["tokens"], row["base"], row["tuned"]) == (2, 4, 2.0, 1.0)
+    assert row["difference"]["mean"] == -1.0
+    with pytest.raises(AssertionError, match="different tokens"):
+        loss_rows({"new_items": rows}, base, Losses(np.ones(2), np.array([1, 2])))
+
+
+def test_forgetting_against_its_limit() -> None:
+    size = np.array([100, 300])
+    text = TextBits(np.array([200.0, 600.0]), size), TextBits(np.array([204.0, 612.0]), size)
+    found = compare({}, text=text, max_rise=0.03)["forgetting"]
+    assert (found["documents"], found["bytes"], found["base"]) == (2, 400, 2.0)
+    assert found["rise"] == pytest.approx(0.02) and found["held"]
+    assert not compare({}, text=text, max_rise=0.01)["forgetting"]["held"]
+    assert compare({}, text=text)["forgetting"]["held"] and compare({})["forgetting"] is None
+
+
+def test_answers_that_do_not_stop_are_said() -> None:
+    endless = {**GIVEN, "tuned": answers([1, 1, 1, 0, 1, 0], stopped=False)}
+    assert compare(GIVEN)["warnings"] == []
+    assert "6 of the tuned model's 6 answers did not end" in compare(endless)["warnings"][0]
+
+
+def test_different_rows_are_never_compared() -> None:
+    with pytest.raises(AssertionError, match="different rows"):
+        compare({"base_chat": GIVEN["base_chat"], "tuned": GIVEN["tuned"][::-1]})
+
+
+def test_files_hold_one_line_for_each_row(tmp_path: Path) -> None:
+    summary = compare(GIVEN)
+    write_evaluation(tmp_path / "evaluation", summary, GIVEN)
+    assert json.loads((tmp_path / "evaluation/summary.json").read_text()) == summary
+    items = [json.loads(line) for line in (tmp_path / "evaluation/items.jsonl").read_text().splitlines()]
+    assert [item["row"] for item in items] == [f"s:{index}" for index in range(6)]
+    assert items[0]["answers"] == {"base_chat": "no", "base_plain": "yes", "tuned": "yes"}
+    assert items[0]["scores"]["tuned"] == 1 and items[0]["stopped"]["base_chat"] and items[0]["prompt"][-1] == "\u2028"

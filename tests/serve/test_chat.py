@@ -1,0 +1,152 @@
+"""The terminal chat, with a tiny random model and with scripted answers."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tunesmith.base.errors import UserError
+from tunesmith.model.generate import generate
+from tunesmith.model.load import LoadedModel
+from tunesmith.serve import chat as module
+from tunesmith.serve.chat import Chat, pieces, talk
+from tunesmith.tokens.templates import prompt_ids, shipped_template
+
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+END = len(ALPHABET)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    """Every byte is a token, so that one character is spread over several."""
+    backend = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(ALPHABET)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", bos_token="<begin>")
+    tokenizer.chat_template = shipped_template("alpaca")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=400,
+        initializer_range=0.5,
+    )
+    return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, Path())
+
+
+@pytest.fixture
+def script(monkeypatch, loaded):
+    """Let the model answer with these texts, in turn; the prompts it was given are returned."""
+    prompts: list[str] = []
+
+    def script(*answers: str) -> list[str]:
+        waiting = iter(answers)
+
+        def stream(model: object, prompt: list[int], **_: object) -> Iterator[int]:
+            prompts.append(loaded.tokenizer.decode(prompt))
+            return iter(loaded.tokenizer(next(waiting), add_special_tokens=False)["input_ids"])
+
+        monkeypatch.setattr(module, "stream", stream)
+        return prompts
+
+    return script
+
+
+def chat(loaded: LoadedModel, plain: bool = False, max_new_tokens: int = 20) -> Chat:
+    return Chat(loaded, plain=plain, temperature=0.0, max_new_tokens=max_new_tokens)
+
+
+def test_an_answer_is_what_generate_gives_for_the_prompt_as_served(loaded):
+    ours = chat(loaded)
+    said = "".join(ours.answer("What now?"))
+    prompt = prompt_ids([{"role": "user", "content": "What now?"}], loaded.tokenizer)
+    (expected,) = generate(loaded.model, [prompt], stop={END}, max_new_tokens=20)
+    text = loaded.tokenizer.decode(expected, skip_special_tokens=True)
+    assert said == text.translate(module.CONTROLS)
+    assert [message.role for message in ours.messages] == ["user", "assistant"]
+
+
+def test_history_is_part_of_the_next_prompt_until_it_is_reset(loaded, script):
+    prompts = script("One.", "Two.", "Three.")
+    ours = chat(loaded)
+    assert "".join(ours.answer("first")) == "One."
+    assert list(ours.answer("second"))
+    assert all(word in prompts[1] for word in ("first", "One.", "second"))
+    ours.reset()
+    assert list(ours.answer("third"))
+    assert "third" in prompts[2] and "second" not in prompts[2]
+
+
+def test_the_oldest_exchange_goes_when_the_context_is_full(loaded, script, capsys):
+    prompts = script(*["a" * 90] * 4)
+    ours = chat(loaded)
+    for word in ("first", "second", "third", "fourth"):
+        assert list(ours.answer(word))
+    assert "first" in prompts[1] and "first" not in prompts[3] and "third" in prompts[3]
+    assert "oldest exchange is left out" in capsys.readouterr().err
+    with pytest.raises(UserError, match="fills the model's context"):
+        list(ours.answer("x" * 500))
+    assert ours.messages == []
+
+
+def test_a_base_model_is_asked_plainly_and_its_answer_ends_with_its_paragraph(loaded, script):
+    prompts = script(" Paris.\n\nWhat is next?")
+    ours = chat(loaded, plain=True)
+    assert "".join(ours.answer("The capital of France?")).strip() == "Paris."
+    assert prompts[0].startswith("<begin>The capital of France?")
+    assert ours.messages[-1].content == "Paris."
+
+
+def test_pieces_hold_back_characters_until_they_are_whole(loaded):
+    text = "Zoë 日本 👩‍🚀!"
+    ids = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    parts = list(pieces(iter(ids), loaded.tokenizer.decode))
+    assert "".join(parts) == text
+    assert len(ids) > len(parts) == len(text)
+    assert list(pieces(iter(ids[:3]), loaded.tokenizer.decode)) == ["Z", "o", "\ufffd"]
+
+
+def test_an_answer_can_not_steer_the_terminal(loaded, script):
+    script("\x1b[2Jred\x07\x9b1mer\r\n\tdone")
+    assert "".join(chat(loaded).answer("hi")) == "[2Jred1mer\n\tdone"
+
+
+def test_an_interrupted_answer_stays_in_the_conversation(loaded, script):
+    script("A long answer.")
+    ours = chat(loaded)
+    answer = ours.answer("hi")
+    assert next(answer) == "A"
+    answer.close()
+    assert [message.content for message in ours.messages] == ["hi", "A"]
+
+
+def test_one_prompt_is_answered_once(loaded, script, capsys):
+    script("Fine.")
+    talk(chat(loaded), "How are you?")
+    assert capsys.readouterr().out == "Fine.\n"
+
+
+def test_over_pipes_every_line_is_a_turn(loaded, script, capsys, monkeypatch):
+    prompts = script("One.", "Two.", "Three.")
+    monkeypatch.setattr("sys.stdin", io.StringIO("first\n\n  second \n/reset\nthird\n/exit\nnever\n"))
+    talk(chat(loaded))
+    captured = capsys.readouterr()
+    assert captured.out == "One.\nTwo.\nThree.\n"
+    assert "a new conversation" in captured.err
+    assert "first" in prompts[1] and "second" not in prompts[2]
+
+
+def test_a_message_that_is_too_long_does_not_end_the_chat(loaded, script, capsys, monkeypatch):
+    script("Yes.")
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 500 + "\nstill there?\n"))
+    talk(chat(loaded))
+    captured = capsys.readouterr()
+    assert captured.out == "Yes.\n"
+    assert "Shorten it" in captured.err

@@ -1,0 +1,376 @@
+"""Supervision is exact or refused, for every kind of template. The oracle below uses nothing of the implementation:
+it asks transformers what a server feeds the model, and checks that the sequence starts with just that."""
+
+import random
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from kinds import KINDS, Kind
+
+import tunesmith
+from tunesmith import Conversation, Message, encode
+from tunesmith.base.errors import SupervisionError, UserError
+from tunesmith.tokens import supervise
+from tunesmith.tokens.supervise import encode_conversation, encode_many, encode_text
+
+CONTENTS = (
+    "Hello there, where do we go?",
+    "I'm fine.\n\nThank you.",
+    "",
+    " ",
+    "\n",
+    "\n\nYes",
+    "  two spaces before",
+    "a line break after\n",
+    "spaces after   ",
+    "\tdef f(x):\n\t\treturn x\n",
+    "naïve café 🙂👩‍👩‍👧 é 你好",
+    "assistant\n",
+    "### Response:\nYes",
+    "ASSISTANT: yes USER: no",
+    "[ INST ] user model Zq7answer Zq7question",
+    "<think",
+    "12 + 30 = 42",
+    "x" * 300,
+)
+
+
+def conversations(kind, count, seed=0):
+    """Random conversations that are well-formed for a template."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        messages = (
+            [{"role": "system", "content": chance.choice(CONTENTS)}] if kind.system and chance.random() < 0.3 else []
+        )
+        for _ in range(chance.choice((1, 1, 2, 3))):
+            messages.append({"role": "user", "content": chance.choice(CONTENTS)})
+            answer = {"role": "assistant", "content": chance.choice(CONTENTS)}
+            if kind.reasoning and chance.random() < 0.4:
+                answer["reasoning_content"] = chance.choice(CONTENTS)
+            if kind.tools and chance.random() < 0.2:
+                function = {"name": "get_weather", "arguments": {"city": chance.choice(CONTENTS)}}
+                answer["tool_calls"] = [{"type": "function", "function": function}]
+            messages.append(answer)
+        yield messages
+
+
+def served(messages, tokenizer, kind, prompt):
+    return tokenizer.apply_chat_template(
+        messages,
+        chat_template=kind.template or tunesmith.tokens.templates.shipped_template("alpaca"),
+        add_generation_prompt=prompt,
+        tokenize=False,
+        **kind.args,
+    )
+
+
+def check(messages, tokenizer, kind, sequences, stops):
+    """Guarantees 1 and 2 of exact supervision, directly."""
+    seen = []
+    for sequence in sequences:
+        trained = np.zeros(len(sequence), dtype=bool)
+        for message, start, end in sequence.turns:
+            prompt = served(messages[:message], tokenizer, kind, prompt=True)
+            assert sequence.ids[:start].tolist() == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            whole = served(messages[: message + 1], tokenizer, kind, prompt=False)
+            assert whole.startswith(prompt)
+            answer = whole[len(prompt) :]
+            first = min((answer.index(stop) + len(stop) for stop in stops if stop in answer), default=None)
+            answer = answer + kind.stop if first is None else answer[:first]
+            expected = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
+            assert tokenizer.decode(sequence.ids[:end]) == tokenizer.decode(expected)
+            ends = tokenizer.convert_ids_to_tokens(sequence.ids[start:end].tolist())
+            assert ends[-1] in stops and not set(ends[:-1]) & stops
+            trained[start:end] = True
+            seen.append(message)
+        assert np.array_equal(trained, sequence.supervised)
+        assert sequence.turns[-1][2] == len(sequence)
+    assert seen == [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def try_all(kind, count, seed):
+    tokenizer = kind.tokenizer()
+    stops = {kind.stop, "<|eom_id|>", "<|call|>"}
+    refused = []
+    for messages in conversations(kind, count, seed):
+        try:
+            sequences = encode(messages, tokenizer, template_args=kind.args)
+        except SupervisionError as error:
+            refused.append((error.reason, str(error), messages))
+            continue
+        check(messages, tokenizer, kind, sequences, stops)
+    return refused
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_exact_for_every_kind_of_template(name):
+    assert try_all(KINDS[name], 60, seed=0) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_exact_for_a_thousand_conversations(name):
+    refused = try_all(KINDS[name], 1000, seed=1)
+    assert len(refused) <= 20, refused[:3]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_tokenisation_gives_what_the_definition_gives(name, monkeypatch):
+    kind = KINDS[name]
+    tokenizer = kind.tokenizer()
+    rows = [
+        Conversation(f"r:{index}", tuple(message(m) for m in messages))
+        for index, messages in enumerate(conversations(kind, 60, seed=2))
+    ]
+    rows.insert(7, Conversation.from_text("t:0", "The ship left the harbour."))
+
+    def outcome():
+        dropped = []
+        kept = encode_many(
+            rows,
+            tokenizer,
+            template_args=kind.args,
+            max_length=400,
+            on_drop=lambda row, error: dropped.append((row.id, error.reason, str(error))),
+        )
+        return [(row.id, sequences) for row, sequences in kept], dropped
+
+    fast = outcome()
+    monkeypatch.setattr(supervise, "_splits_text_as_written", lambda tokenizer: False)
+    assert fast == outcome()
+    for row in rows:
+        one = None
+        try:
+            one = encode_conversation(row, tokenizer, template_args=kind.args, max_length=400)
+        except SupervisionError as error:
+            assert (row.id, error.reason, str(error)) in fast[1]
+        assert one == dict(fast[0]).get(row.id)
+
+
+def message(m):
+    calls = tuple(call["function"] for call in m.get("tool_calls", ()))
+    return Message(m["role"], m["content"], reasoning=m.get("reasoning_content"), tool_calls=calls)
+
+
+@pytest.mark.parametrize("name", ["chatml", "gemma", "glm4", "llama3", "vicuna-bytes"])
+def test_most_conversations_take_one_sequence(name, monkeypatch):
+    """Turns of a template that doesn't rewrite history share a sequence, without falling back on the definition."""
+    kind = KINDS[name]
+    monkeypatch.setattr(supervise._Supervisor, "_turn_by_turn", lambda *_: pytest.fail("not proven at once"))
+    (sequence,) = encode(turns("Hello", "Hi there", "And?", "Well."), kind.tokenizer())
+    assert [message for message, _, _ in sequence.turns] == [1, 3]
+
+
+def turns(*contents, **first):
+    roles = ("user", "assistant")
+    return [{"role": roles[index % 2], "content": content, **first} for index, content in enumerate(contents)]
+
+
+def test_golden_chatml():
+    tokenizer = KINDS["chatml"].tokenizer()
+    (sequence,) = encode(turns("Hello", "Hi", "And?", ""), tokenizer)
+    marked = "".join(
+        f"[{text}]" if trained else text
+        for text, trained in zip((tokenizer.decode([i]) for i in sequence.ids), sequence.supervised, strict=True)
+    ).replace("][", "")
+    assert marked == (
+        "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n[Hi<|im_end|>]\n"
+        "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n[<|im_end|>]"
+    )
+    assert sequence.ids.dtype == np.int32 and sequence.supervised.dtype == bool
+
+
+def test_reasoning_that_history_drops_gets_sequences_of_its_own():
+    tokenizer = KINDS["qwen3"].tokenizer()
+    messages = turns("Hello", "Hi", "And?", "Well.")
+    messages[1]["reasoning_content"] = messages[3]["reasoning_content"] = "Let me think."
+    first, second = encode(messages, tokenizer)
+    assert tokenizer.decode(first.ids[first.supervised]) == "<think>\nLet me think.\n</think>\n\nHi<|im_end|>"
+    assert "think>" not in tokenizer.decode(second.ids[~second.supervised])
+    assert tokenizer.decode(second.ids[second.supervised]) == "<think>\nLet me think.\n</think>\n\nWell.<|im_end|>"
+
+
+def test_no_second_bos():
+    kind = KINDS["llama3"]
+    tokenizer = kind.tokenizer()
+    (sequence,) = encode(turns("Hello", "Hi"), tokenizer)
+    assert sequence.ids.tolist().count(tokenizer.bos_token_id) == 1
+
+
+def test_which_messages_are_supervised():
+    tokenizer = KINDS["chatml"].tokenizer()
+    messages = turns("a", "b", "c", "d", "e", "f")
+
+    def supervised(messages, **options):
+        return [turn[0] for sequence in encode(messages, tokenizer, **options) for turn in sequence.turns]
+
+    assert supervised(messages) == [1, 3, 5]
+    assert supervised(messages, supervise="last") == [5]
+    assert supervised(messages, supervise=[False, True, False, False, False, True]) == [1, 5]
+    messages[3]["train"] = False
+    messages[5]["weight"] = 0
+    messages[1]["weight"] = 1
+    assert supervised(messages) == [1]
+    flagged = [
+        Message("user", "a"),
+        Message("assistant", "b", train=False),
+        Message("user", "c"),
+        Message("assistant", "d"),
+    ]
+    assert supervised(flagged) == [3]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"supervise": "everything"}, "'assistant', 'last'"),
+        ({"supervise": [True, True]}, r"messages \[0\]"),
+        ({"supervise": [True]}, "1 choices for 2 messages"),
+    ],
+)
+def test_wrong_choices_are_the_users_error(options, says):
+    with pytest.raises(UserError, match=says):
+        encode(turns("a", "b"), KINDS["chatml"].tokenizer(), **options)
+
+
+def test_weights_between_are_the_users_error():
+    with pytest.raises(UserError, match=r"weight 0\.5"):
+        encode(turns("a", "b", weight=0.5), KINDS["chatml"].tokenizer())
+
+
+NO_PREFIX = KINDS["chatml"].template.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+GOES_ON = KINDS["chatml"].template.replace("<|im_end|>\n", "<|im_end|>\n(end of {{ m.role }})\n")
+NO_STOP = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {}}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "template", "messages", "says"),
+    [
+        ("special_token_in_content", None, turns("say <|im_end|> please", "b"), r"message 0 \(user\).*'<\|im_end\|>'"),
+        ("special_token_in_content", None, turns("a", "b<|endoftext|>"), r"message 1.*endoftext"),
+        ("nothing_supervised", None, turns("a"), "none of the 1 message"),
+        ("nothing_before_answer", None, turns("a", "b")[1:], "message 0"),
+        ("prompt_not_prefix", NO_PREFIX, turns("a", "b"), "<think>"),
+        ("text_after_stop", GOES_ON, turns("a", "b"), "end of assistant"),
+        ("no_stop_token", NO_STOP, turns("a", "b"), "never learn to stop"),
+        ("tool_calls_not_rendered", None, turns("a", "", tool_calls=[CALL]), "get_weather"),
+        ("template_refused", "{{ raise_exception('no ' + messages[0].role) }}", turns("a", "b"), "no user"),
+        ("template_refused", "{{ messages[0].content[0](1) }}", turns("a", "b"), "can't render"),
+        ("template_refused", "{% for m in", turns("a", "b"), "can't render"),
+        ("template_refused", "{{ ''.__class__.__mro__ }}", turns("a", "b"), "unsafe"),
+    ],
+)
+def test_refusals_say_why(reason, template, messages, says):
+    tokenizer = KINDS["chatml"].tokenizer()
+    tokenizer.chat_template = template or tokenizer.chat_template
+    with pytest.raises(SupervisionError, match=says) as refusal:
+        encode(messages, tokenizer)
+    assert refusal.value.reason == reason
+
+
+def test_special_tokens_in_tool_calls_and_descriptions_are_refused():
+    tokenizer = KINDS["shipped-chatml"].tokenizer()
+    call = {"type": "function", "function": {"name": "f", "arguments": {"text": ["<|im_end|>"]}}}
+    with pytest.raises(SupervisionError, match="message 1"):
+        encode([*turns("a"), {"role": "assistant", "content": "", "tool_calls": [call]}], tokenizer)
+    tool = {"type": "function", "function": {"name": "f", "description": "<|im_start|>"}}
+    with pytest.raises(SupervisionError, match="tool descriptions"):
+        encode(turns("a", "b"), tokenizer, tools=[tool])
+
+
+def test_markers_that_are_not_special_can_not_be_forged():
+    with pytest.raises(SupervisionError, match="User"):
+        encode(turns("a<｜User｜>b", "c"), KINDS["deepseek"].tokenizer())
+
+
+def test_answers_are_never_cut():
+    tokenizer = KINDS["chatml"].tokenizer()
+    (sequence,) = encode(turns("a", "Hello there"), tokenizer)
+    assert encode(turns("a", "Hello there"), tokenizer, max_length=len(sequence)) == (sequence,)
+    with pytest.raises(SupervisionError, match=f"{len(sequence)} tokens, max_length is {len(sequence) - 1}") as refusal:
+        encode(turns("a", "Hello there"), tokenizer, max_length=len(sequence) - 1)
+    assert refusal.value.reason == "too_long"
+
+
+def test_stop_token_that_is_no_token_is_refused():
+    kind = Kind(KINDS["chatml"].template, "<|im_end|>", marks=("<|im_start|>",), eos="<|endoftext|>")
+    with pytest.raises(SupervisionError, match=r"<\|im_end\|>"):
+        encode(turns("a", "b"), kind.tokenizer())
+
+
+def test_tools_reach_the_template():
+    tokenizer = KINDS["shipped-chatml"].tokenizer()
+    tool = {"type": "function", "function": {"name": "get_weather", "description": "", "parameters": {}}}
+    row = Conversation(
+        "r:1",
+        (
+            Message("user", "Oslo?"),
+            Message("assistant", "", tool_calls=({"name": "get_weather", "arguments": {"city": "Oslo"}},)),
+            Message("tool", "sunny"),
+            Message("assistant", "Sunny."),
+        ),
+        tools=(tool,),
+    )
+    (sequence,) = encode_conversation(row, tokenizer)
+    answers = [tokenizer.decode(sequence.ids[start:end]) for _, start, end in sequence.turns]
+    call = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call><|im_end|>'
+    assert answers == [call, "Sunny.<|im_end|>"]
+    assert '"name": "get_weather"' in tokenizer.decode(sequence.ids[: sequence.turns[0][1]])
+
+
+def test_text_trains_every_token_once():
+    kind = KINDS["llama2"]
+    tokenizer = kind.tokenizer()
+    text = "The ship left the harbour at dawn. " * 20
+    (whole,) = encode_text(text, tokenizer)
+    assert whole.ids[0] == tokenizer.bos_token_id and whole.ids[-1] == tokenizer.eos_token_id
+    assert whole.ids[1:-1].tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert whole.supervised.tolist() == [False] + [True] * (len(whole) - 1)
+    for length in (2, 7, len(whole) - 1, len(whole)):
+        pieces = encode_text(text, tokenizer, max_length=length)
+        assert all(len(piece) <= length for piece in pieces)
+        assert np.concatenate([piece.ids[piece.supervised] for piece in pieces]).tolist() == whole.ids[1:].tolist()
+        assert all(before.ids[-1] == after.ids[0] for before, after in pairwise(pieces))
+
+
+def test_text_that_can_not_be_supervised():
+    tokenizer = KINDS["chatml"].tokenizer()
+    for text, reason in [("", "nothing_supervised"), ("a<|im_start|>b", "special_token_in_content")]:
+        with pytest.raises(SupervisionError) as refusal:
+            encode_text(text, tokenizer)
+        assert refusal.value.reason == reason
+
+
+def test_text_needs_no_chat_template():
+    tokenizer = KINDS["chatml"].tokenizer()
+    tokenizer.chat_template = NO_STOP
+    assert len(encode_text("Hello there", tokenizer)) == 1
+
+
+def test_truncation_and_padding_of_the_tokenizer_do_not_matter():
+    tokenizer = KINDS["chatml"].tokenizer()
+    expected = encode(turns("Hello", "Hi there"), tokenizer)
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    assert encode(turns("Hello", "Hi there"), tokenizer) == expected
+
+
+def test_encoding_leaves_tokenizer_and_messages_as_they_were():
+    tokenizer = KINDS["no-template"].tokenizer()
+    messages = turns("a", "b", train=True)
+    encode(messages, tokenizer)
+    assert tokenizer.chat_template is None and messages == turns("a", "b", train=True)
+
+
+def test_package_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys, tunesmith; assert tunesmith.__version__; dir(tunesmith); tunesmith.Message;"
+        "assert not {'torch', 'transformers'} & set(sys.modules); from tunesmith import encode; assert callable(encode)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="encode"):
+        tunesmith.nothing  # noqa: B018
