@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup quickstart test test-all check format bench
+.PHONY: help setup quickstart test test-all check format bench pocket
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-all: check  ## check, and all tests, the slow ones too
 
 bench: $(READY)  ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+pocket: $(READY)  ## rebuild the embedded base model from nothing (about an hour on two cores)
+	$(BIN)/python tools/build_pocket.py
 
 format: $(READY)  ## put format and imports right
 	$(BIN)/ruff format .

@@ -77,18 +77,20 @@ def fake_run(
     steps: int = 620,
     items: int = 600,
     gain: float = 0.72,
+    few: int = len(CLUSTERS),
     extra_clusters: int = 0,
     seed: int = 0,
     text: str = "",
 ) -> Path:
-    """Write a finished run. gain: how much better the tuned model is; text: put into every name and every text."""
+    """Write a finished run. gain: how much better the tuned model is; few: use only the first clusters;
+    text: put into every name and every text."""
     rng = np.random.default_rng(seed)
-    clusters = dict(CLUSTERS) | {f"cluster {i}": (f"task_{i}",) for i in range(extra_clusters)}
+    clusters = dict(list(CLUSTERS.items())[:few]) | {f"cluster {i}": (f"task_{i}",) for i in range(extra_clusters)}
     if text:
         clusters = {f"{name} {text}": tuple(f"{task} {text}" for task in tasks) for name, tasks in clusters.items()}
     _write(folder / "run.json", _run(steps, text))
-    (folder / "recipe.yaml").write_text(RECIPE + f"# {text}\n" * bool(text), encoding="utf-8")
-    _ledger(folder / "ledger", clusters, rng, text)
+    (folder / "recipe.yaml").write_text(RECIPE + f"# {text}\n" * bool(text), "utf-8", "replace")
+    _ledger(folder / "ledger", clusters, rng, text.encode("utf-8", "replace").decode())  # as Parquet must have it
     _write(folder / "tokens/summary.json", _tokens(clusters, rng, text))
     _lines(folder / "metrics.jsonl", _metrics(steps, rng))
     _write(folder / "evaluation/summary.json", _summary(clusters, gain, rng, text))

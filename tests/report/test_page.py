@@ -8,6 +8,7 @@ import json
 import re
 import time
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from tunesmith.report.load import load_run
 from tunesmith.report.page import render, write_report
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "area", "base", "col", "embed", "source", "track", "wbr"}
+FILES = (
+    *("run.json", "recipe.yaml", "metrics.jsonl", "tokens/summary.json"),
+    *("ledger/steps.json", "ledger/drops.parquet", "ledger/places.parquet", "ledger/mixture.json"),
+    *("evaluation/summary.json", "evaluation/items.jsonl"),
+)
 HOSTILE = (
     "<script>alert(1)</script></style></title></textarea><!-- <img src=x onerror=alert(2)> <svg/onload=alert(3)> "
     "\"' onmouseover=alert(4) x=' javascript:alert(5) {{ 7 * 7 }} {% raw %} &lt;b&gt; \u202egpj.exe \x00\x07 \ud800"
@@ -106,7 +112,7 @@ def test_the_page_is_well_formed_and_its_references_resolve(tmp_path: Path) -> N
     assert targets | labelled <= set(ids)
     headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == 1 and headings.count(1) == 1
-    assert all(after - before <= 2 for before, after in zip(headings, headings[1:], strict=False))
+    assert all(after - before <= 2 for before, after in pairwise(headings))
     charts = [attributes for attributes in page.all("svg") if attributes.get("class") == "area"]
     assert charts and all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert page.all("html")[0]["lang"] == "en" and page.all("title")
@@ -140,19 +146,9 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "\u202e" not in page.text and "\x00" not in page.text
 
 
-@pytest.mark.parametrize(
-    "missing",
-    ["run.json", "recipe.yaml", "ledger/steps.json", "ledger/drops.parquet", "ledger/places.parquet"]
-    + [
-        "ledger/mixture.json",
-        "tokens/summary.json",
-        "metrics.jsonl",
-        "evaluation/summary.json",
-        "evaluation/items.jsonl",
-    ],
-)
+@pytest.mark.parametrize("missing", FILES)
 def test_any_file_may_be_missing_or_broken(tmp_path: Path, missing: str) -> None:
-    folder = fake_run(tmp_path / "run", steps=5, items=9)
+    folder = fake_run(tmp_path / "run", steps=5, items=9, few=2)
     (folder / missing).unlink()
     assert page_of(folder).faults == []
     (folder / missing).write_bytes(b'\xff\xfe{"half": [1,\nnull')
@@ -192,7 +188,7 @@ def test_a_stage_that_does_not_add_up_is_an_alarm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("junk", [None, "<b>", -1, [], {}, [1], float("nan"), True])
 def test_unexpected_values_never_break_the_page(tmp_path: Path, junk: Any) -> None:
-    folder = fake_run(tmp_path / "run", steps=3, items=3)
+    folder = fake_run(tmp_path / "run", steps=3, items=3, few=1)
     small = ("run.json", "ledger/steps.json", "ledger/mixture.json", "tokens/summary.json")
     for name in small:
         original = (folder / name).read_text()

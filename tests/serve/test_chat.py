@@ -13,7 +13,7 @@ from tunesmith.base.errors import UserError
 from tunesmith.model.generate import generate
 from tunesmith.model.load import LoadedModel
 from tunesmith.serve import chat as module
-from tunesmith.serve.chat import Chat, pieces, talk
+from tunesmith.serve.chat import Chat, open_chat, pieces, talk
 from tunesmith.tokens.templates import prompt_ids, shipped_template
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -150,3 +150,18 @@ def test_a_message_that_is_too_long_does_not_end_the_chat(loaded, script, capsys
     captured = capsys.readouterr()
     assert captured.out == "Yes.\n"
     assert "Shorten it" in captured.err
+
+
+def test_the_tuned_model_is_asked_by_its_template_and_a_base_without_one_plainly(loaded, script, tmp_path):
+    prompts = script("Yes.", "No.")
+    template = loaded.tokenizer.chat_template
+    for name in ("model", "base"):
+        loaded.model.save_pretrained(tmp_path / name)
+        loaded.tokenizer.chat_template = template if name == "model" else None
+        loaded.tokenizer.save_pretrained(tmp_path / name)
+    loaded.tokenizer.chat_template = template
+    for trained in (tmp_path / "model", None):
+        assert list(open_chat(trained, str(tmp_path / "base")).answer("Well?"))
+    assert prompts == ["<begin>### Instruction:\nWell?\n\n### Response:\n", "<begin>Well?\n\nAnswer:"]
+    with pytest.raises(UserError, match="no trained model yet"):
+        open_chat(tmp_path / "run/model", "pocket")

@@ -37,3 +37,9 @@ class LimitBroken(TunesmithError):
     """The run finished, but a limit set in the recipe (forgetting, say) does not hold."""
 
     exit_code = 3
+
+
+class Interrupted(TunesmithError):
+    """Someone asked the run to stop (Ctrl-C, SIGTERM); it saved what it had and can go on."""
+
+    exit_code = 130

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -80,7 +80,10 @@ _current: Layout | None = None
 
 @contextmanager
 def packed(layout: Layout) -> Iterator[None]:
-    """Inside, attention of models loaded with `NAME` stays within the documents of `layout`, backward included."""
+    """Inside, attention of models loaded with `NAME` stays within the documents of `layout`.
+
+    A backward pass that computes activations a second time (activation checkpointing) must run inside too.
+    """
     global _current
     before, _current = _current, layout
     try:
@@ -89,31 +92,31 @@ def packed(layout: Layout) -> Iterator[None]:
         _current = before
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_packed(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float, window: int | None
 ) -> Tensor:
     """Causal attention within documents: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D)."""
     layout = _current
     assert layout is not None and len(query) == 1 and query.shape[2] == len(layout.place), "not the packed row"
-    if query.is_cuda and not dropout:
+    device = query.device.type
+    if torch.is_autocast_enabled(device):  # rotary embeddings have made queries and keys fp32
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    if device == "cuda" and query.dtype != torch.float32 and not dropout:
         return _attend_on_cuda(query, key, value, layout, scale, window)
-    if torch.is_autocast_enabled("cpu") and query.device.type == "cpu":
-        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     heads = query.shape[1], key.shape[1], value.shape[1]
-    gathered = [_gather(x, layout).split([n * length for n, length in layout.shapes]) for x in (query, key, value)]
+    sizes = [n * length for n, length in layout.shapes]
+    gathered = [torch.split(_gather(x, layout), sizes) for x in (query, key, value)]
     results = []
     for shape, *parts in zip(layout.shapes, *gathered, strict=True):
         q, k, v = (part.view(*shape, h, -1).transpose(1, 2) for part, h in zip(parts, heads, strict=True))
         out = _attend_group(q, k, v, scale, dropout, window)
         results.append(out.transpose(1, 2).reshape(shape[0] * shape[1], -1))
-    result = _Rearrange.apply(torch.cat(results), layout.place, layout.take, layout.padding)
+    result = _rearrange(torch.cat(results), layout.place, layout.take, layout.padding)
     return result.view(1, len(layout.place), heads[0], -1)
 
 
-def _attend_group(
-    q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float, window: int | None
-) -> Tensor:
+def _attend_group(q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float, window: int | None) -> Tensor:
     """Causal attention of a group: q (N, H, L, D), k and v (N, K, L, D) -> (N, H, L, D)."""
     (n, heads, length, size), shared = q.shape, k.shape[1]
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and length <= _SHORT and not dropout:
@@ -133,11 +136,17 @@ def _attend_group(
 def _gather(x: Tensor, layout: Layout) -> Tensor:
     """(1, H, T, D) -> (P, H * D). The gradient at padding is exactly zero, so none of it is lost on the way back."""
     rows = x[0].transpose(0, 1).reshape(x.shape[2], -1)
-    return _Rearrange.apply(rows, layout.take, layout.place, None)
+    return _rearrange(rows, layout.take, layout.place)
+
+
+def _rearrange(x: Tensor, index: Tensor, back: Tensor, blank: Tensor | None = None) -> Tensor:
+    """`x[index]`, whose gradient is taken by `back` and is zero in the rows `blank`."""
+    result: Tensor = _Rearrange.apply(x, index, back, blank)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Rearrange(torch.autograd.Function):
-    """Rows of `x` in another order, both ways a plain gather (the gradient of indexing would be a slow scatter-add)."""
+    """A gather both ways, since the gradient that PyTorch has for indexing is a slow scatter-add."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, blank: Tensor | None) -> Tensor:
@@ -164,7 +173,8 @@ def _attend_on_cuda(
     ends, longest = layout.boundaries, layout.longest
     reach = (window - 1 if window else -1, 0)
     gqa = q.shape[1] != k.shape[1]
-    return varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=reach, enable_gqa=gqa)[None]
+    result = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=reach, enable_gqa=gqa)
+    return cast(Tensor, result)[None]
 
 
 def attend(
@@ -179,6 +189,9 @@ def attend(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that Transformers calls."""
+    unknown = [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]
+    if unknown:
+        raise NotImplementedError(f"attention with {unknown[0]}")
     if _current is None:
         result, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return result, None
@@ -188,6 +201,11 @@ def attend(
 def mask(*args: Any, **options: Any) -> Tensor | None:
     """The mask function that Transformers calls: none inside `packed`."""
     return None if _current is not None else sdpa_mask(*args, **options)
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether the model was loaded so that it attends within documents."""
+    return bool(model.config._attn_implementation == NAME)
 
 
 AttentionInterface.register(NAME, attend)

@@ -185,13 +185,19 @@ class _Choice:
         if self.temperature == 0:
             return logits.argmax(-1)
         draws = [random_stream(self.seed, "token", row, step).random() for row, step in zip(rows, steps, strict=True)]
-        likely, order = (logits.float() / self.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
-        before = likely.cumsum(-1) - likely  # the first token always stays, as nothing comes before it
-        likely = likely.masked_fill(before >= self.top_p, 0.0)
-        if self.top_k > 0:
-            likely[:, self.top_k :] = 0.0
+        likely = (logits.float() / self.temperature).softmax(-1)
+        if self.top_p < 1 or self.top_k > 0:
+            likely = self._cut(likely)
         reached = likely.cumsum(-1)
-        draw = torch.tensor(draws, dtype=reached.dtype, device=reached.device)[:, None] * reached[:, -1:]
-        last = (likely > 0).sum(-1, keepdim=True) - 1  # rounding must not reach a token that was cut
-        place = torch.searchsorted(reached, draw, right=True).minimum(last)
-        return order.gather(-1, place)[:, 0]
+        total = reached[:, -1:]
+        draw = torch.tensor(draws, dtype=total.dtype, device=total.device)[:, None] * total
+        draw = draw.minimum(torch.nextafter(total, torch.zeros_like(total)))  # rounding must not reach past the last
+        return torch.searchsorted(reached, draw, right=True)[:, 0]
+
+    def _cut(self, likely: Tensor) -> Tensor:
+        """Zero for all but the `top_k` most likely tokens, and of these all that follow a share of `top_p`."""
+        ranked, order = likely.sort(dim=-1, descending=True, stable=True)
+        before = ranked.cumsum(-1) - ranked  # nothing comes before the first token, so it always stays
+        ranked = ranked.masked_fill(before >= self.top_p, 0.0)
+        ranked[:, self.top_k or ranked.shape[-1] :] = 0.0
+        return torch.zeros_like(likely).scatter_(-1, order, ranked)

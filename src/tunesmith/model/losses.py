@@ -5,15 +5,18 @@ Shapes: T tokens of the row, S supervised tokens, W hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from tunesmith.model.attention import Layout, packed
+from tunesmith.model.attention import Layout, packed, packs
 from tunesmith.tokens.batches import Batch
 
 CHUNK = 512  # supervised tokens whose logits exist at a time
@@ -57,7 +60,7 @@ def _filled(batch: Batch, room: int) -> Batch:
     )
 
 
-def supervised_loss(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK, compiled: bool = False) -> Tensor:
+def supervised_loss(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUNK, compiled: bool = False) -> Tensor:
     """The sum of the losses (nats, fp32 scalar) of the row's supervised tokens. Gradients flow from it.
 
     The decoder runs over the whole row; the vocabulary projection runs only at the positions that predict supervised
@@ -66,27 +69,33 @@ def supervised_loss(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK, com
     """
     head = head_of(model)
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    loss: Tensor = _ChunkedLoss.apply(head, _hidden(model, row, compiled), row.targets, chunk, compiled, *trained)
+    loss: Tensor = _ChunkedLoss.apply(head, _hidden(model, row, compiled), row.targets, chunk, compiled, *trained)  # type: ignore[no-untyped-call]
     return loss
 
 
 @torch.no_grad()
-def token_losses(model: nn.Module, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
+def token_losses(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
     """(S,) the loss (nats, fp32) of each supervised token of the row, in the row's order, without gradients."""
     head, hidden = head_of(model), _hidden(model, row)
-    parts = zip(hidden.split(chunk), row.targets.split(chunk), strict=True)
+    parts = zip(torch.split(hidden, chunk), torch.split(row.targets, chunk), strict=True)
     losses = [F.cross_entropy(head(part).float(), targets, reduction="none") for part, targets in parts]
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
 
-def _hidden(model: nn.Module, row: PackedRow, compiled: bool = False) -> Tensor:
+def _hidden(model: PreTrainedModel, row: PackedRow, compiled: bool = False) -> Tensor:
     """(S, W) what the decoder says at the positions that predict supervised tokens."""
-    decode = _compiled_decode if compiled else _decode
-    with packed(row.layout):
-        return decode(decoder_of(model), row.ids, row.positions)[0].index_select(0, row.predicting)
+    decoder, decode = decoder_of(model), _compiled(_decode, dynamic=False) if compiled else _decode
+    if packs(decoder):
+        with packed(row.layout):
+            hidden = decode(decoder, row.ids, row.positions)
+    else:
+        lengths = row.layout.boundaries.diff().tolist()
+        parts = zip(torch.split(row.ids, lengths, 1), torch.split(row.positions, lengths, 1), strict=True)
+        hidden = torch.cat([_decode(decoder, *part) for part in parts], dim=1)
+    return hidden[0].index_select(0, row.predicting)
 
 
-def _decode(decoder: nn.Module, ids: Tensor, positions: Tensor) -> Tensor:
+def _decode(decoder: PreTrainedModel, ids: Tensor, positions: Tensor) -> Tensor:
     hidden: Tensor = decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
     return hidden
 
@@ -95,8 +104,10 @@ def _sum_of_losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
 
 
-_compiled_decode = torch.compile(_decode, dynamic=False)
-_compiled_sum_of_losses = torch.compile(_sum_of_losses, dynamic=True)
+@cache
+def _compiled(function: Callable[..., Tensor], dynamic: bool) -> Callable[..., Tensor]:
+    """Compiled when first asked for: the compiler alone takes seconds to import."""
+    return torch.compile(function, dynamic=dynamic)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -106,7 +117,7 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int, compiled: bool, *trained: Tensor
     ) -> Tensor:
-        sum_of_losses = _compiled_sum_of_losses if compiled else _sum_of_losses
+        sum_of_losses = _compiled(_sum_of_losses, dynamic=True) if compiled else _sum_of_losses
         total = hidden.new_zeros((), dtype=torch.float32)
         into_hidden, into_trained = torch.empty_like(hidden), [torch.zeros_like(weight) for weight in trained]
         for start in range(0, len(targets), chunk):
@@ -130,7 +141,7 @@ class _ChunkedLoss(torch.autograd.Function):
 class Head(nn.Module):
     """From hidden states to logits, as the model itself does it: projection, then its scaling and soft cap."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         config = model.config.get_text_config()
         self.projection = model.get_output_embeddings()
@@ -144,16 +155,39 @@ class Head(nn.Module):
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
 
-def causal_model(model: nn.Module) -> nn.Module:
+@torch.no_grad()
+def computes_exactly(model: PreTrainedModel) -> bool:
+    """Whether two documents in a packed row have the losses that the model itself gives each of them alone.
+
+    It is tried, because some architectures mix tokens outside of attention (convolutions, recurrences), attend in
+    their own way, or do more to the hidden states than projecting them.
+    """
+    lengths = np.array([5, 7])
+    ids = np.arange(12) % model.config.get_text_config().vocab_size
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    row = PackedRow.of(Batch(ids, positions, positions > 0, lengths, np.arange(2)), model.device)
+    training = model.training
+    model.eval()
+    packed_ = token_losses(model, row)
+    alone = []
+    for part in torch.split(row.ids, lengths.tolist(), 1):
+        logits = model(input_ids=part, use_cache=False).logits[0, :-1].float()
+        alone.append(F.cross_entropy(logits, part[0, 1:], reduction="none"))
+    model.train(training)
+    expected = torch.cat(alone)
+    return bool((packed_ - expected).abs().max() <= 100 * torch.finfo(model.dtype).eps * expected.abs().max())
+
+
+def causal_model(model: PreTrainedModel) -> PreTrainedModel:
     """The Transformers model itself, also when PEFT wraps it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def decoder_of(model: nn.Module) -> nn.Module:
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The part that turns tokens into hidden states."""
     inner = causal_model(model)
     return getattr(inner, inner.base_model_prefix)
 
 
-def head_of(model: nn.Module) -> Head:
+def head_of(model: PreTrainedModel) -> Head:
     return Head(causal_model(model))

@@ -55,9 +55,7 @@ def report(path: Path) -> Path:
     return write_report(path)
 
 
-def _train_and_measure(
-    folder: RunFolder, prepared: Prepared, tokenizer: Any, until: Until
-) -> Mapping[str, Any] | None:
+def _train_and_measure(folder: RunFolder, prepared: Prepared, tokenizer: Any, until: Until) -> Mapping[str, Any] | None:
     """Measure the base, train, measure the result, compare. Without the measuring when only training is asked for."""
     recipe = folder.recipe
     of_base = value_hash([recipe.base, tokenizer.chat_template])
@@ -87,7 +85,9 @@ def _print(summary: Mapping[str, Any]) -> None:
     for level, results in summary["generation"]["levels"].items():
         row = results["overall"]
         low, mean, high = (100 * row["difference"][part] for part in ("low", "mean", "high"))
-        styles = [f"{100 * row['base'][style]['mean']:.1f}%" if style in row["base"] else "" for style in ("chat", "plain")]
+        styles = [
+            f"{100 * row['base'][style]['mean']:.1f}%" if style in row["base"] else "" for style in ("chat", "plain")
+        ]
         table.add_row(
             level.replace("_", " "),
             str(row["n"]),
@@ -100,7 +100,12 @@ def _print(summary: Mapping[str, Any]) -> None:
         low, mean, high = (row["difference"][part] for part in ("low", "mean", "high"))
         name = f"loss, {level.replace('_', ' ')}"
         table.add_row(
-            name, str(row["n"]), f"{row['base']:.3f}", "", f"{row['tuned']:.3f}", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+            name,
+            str(row["n"]),
+            f"{row['base']:.3f}",
+            "",
+            f"{row['tuned']:.3f}",
+            f"{mean:+.3f} ({low:+.3f} to {high:+.3f})",
         )
     if forgetting := summary["forgetting"]:
         change = "{rise:+.1%} ({low:+.1%} to {high:+.1%})".format(**forgetting)

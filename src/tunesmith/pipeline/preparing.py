@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from tunesmith import __version__
 from tunesmith.base.conversation import Conversation
-from tunesmith.base.errors import SupervisionError, UserError
+from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, read_json, value_hash, write_json, write_text
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
@@ -84,7 +83,8 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
 
 def _refuse_to_replace(run: RunFolder) -> None:
     """Data that changed under a run that has been trained would make its model and report untrue."""
-    if run.facts["keys"].get("prepare") and any((run.path / part).exists() for part in ("model", "checkpoints")):
+    trained = any((run.path / part).exists() for part in ("model", "checkpoints"))
+    if run.facts["keys"].get("prepare") and trained:
         raise UserError(
             f"the data of {run.path} changed since it was trained (a file's bytes, the base's tokenizer, or Tunesmith's "
             f"version); the run was left as it is. Train on the new data in another folder with --output, or delete "
@@ -94,7 +94,7 @@ def _refuse_to_replace(run: RunFolder) -> None:
 
 def _prepare(run: RunFolder, tokenizer: Any) -> None:
     recipe, ledger = run.recipe, Ledger(run.path / "ledger")
-    rows = [row for source in recipe.data.sources for row in _read(source, ledger)]
+    rows = [row for source in recipe.data.sources for row in read(source, ledger)]
     texts, replay = _plain_texts(recipe, ledger)
     sides = _split(rows, recipe, ledger)
     tokens = _supervise(run, tokenizer, {row.id: row for side in sides.values() for row in side}, replay, ledger)
@@ -115,12 +115,12 @@ def _prepare(run: RunFolder, tokenizer: Any) -> None:
 # Reading
 
 
-def _read(source: Source, ledger: Ledger) -> list[Conversation]:
+def read(source: Source, ledger: Ledger) -> list[Conversation]:
     if source.path:
         rows = read_source(
             source.name,
             source.path,
-            map=source.map,
+            map={str(ours): column for ours, column in source.map.items()} if source.map else None,
             format=source.format,
             cluster=source.cluster,
             task=source.task,
@@ -139,6 +139,13 @@ def _entered(rows: SourceRows, stage: str, ledger: Ledger) -> list[Conversation]
     ledger.step(stage, rows.read, len(rows.rows), rows.rejected, rows.changed, note)
     left = f", {len(rows.rejected):,} left out" if rows.rejected else ""
     say(f"Data: {rows.name}: {len(rows.rows):,} rows{left}. {note}")
+    if not rows.rows:
+        reasons = Counter(f"{drop.reason} ({drop.detail})" for drop in rows.rejected).most_common(5)
+        listed = "".join(f"\n  {count:,} rows: {reason}" for reason, count in reasons)
+        raise DataError(
+            f"source {rows.name}: none of its {rows.read:,} rows can be used. Understood as: {note}. Why:{listed}\n"
+            f"Name its columns with `map`, or leave the source out."
+        )
     return rows.rows
 
 
@@ -349,7 +356,3 @@ def supervised_rows(rows: Sequence[Conversation], store: TokenStore) -> list[lis
     for number, row in enumerate(store.row_ids):
         index[row].append(number)
     return [[store[number] for number in index[row.id]] for row in rows]
-
-
-def run_paths(run: Path) -> dict[str, Path]:
-    return {name: run / name for name in ("ledger", "tokens", "checkpoints", "model", "evaluation")}

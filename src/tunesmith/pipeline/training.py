@@ -2,24 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import nn
 
 from tunesmith.base.files import value_hash
 from tunesmith.base.progress import say
+from tunesmith.evaluate.language import response_losses
 from tunesmith.model.adapters import prepare_method
-from tunesmith.model.load import load_base
+from tunesmith.model.load import load_base, parameter_counts
 from tunesmith.pipeline.folder import RunFolder
-from tunesmith.pipeline.preparing import Prepared
-from tunesmith.train.loop import train
+from tunesmith.pipeline.preparing import Prepared, supervised_rows
+from tunesmith.recipe.models import Recipe
+from tunesmith.tokens.templates import stop_token_ids
+from tunesmith.train.loop import Evaluator, train
 from tunesmith.train.save import save_model
 from tunesmith.train.settings import TrainSettings
 
+WATCHED = 64  # held-out rows of each level whose loss is measured while training
+
 
 def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -> str:
-    """Train and save the model of a run, unless that has been done. Returns a key of the trained model."""
+    """Train and save the model of a run, unless that has been done. Returns a key of the trained model.
+
+    base: a key of the base model and its chat template.
+    """
     recipe = run.recipe.train
-    key = value_hash([base, run.facts["keys"]["prepare"], recipe.model_dump(mode="json")])
+    key = value_hash([base, run.facts["keys"]["prepare"], recipe.model_dump(mode="json"), run.recipe.seed])
     if run.is_done("train", key) and (run.path / "model").is_dir():
         say("Training: done before.")
         return key
+    with run.stage("train", key):
+        loaded = load_base(run.recipe.base, trust_remote_code=run.recipe.trust_remote_code)
+        lora = recipe.lora
+        model = prepare_method(
+            loaded.model,
+            recipe.method,
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=() if lora.targets == ("all-linear",) else lora.targets,
+            seed=run.recipe.seed,
+        )
+        total, trained = parameter_counts(model)
+        plan = prepared.plan
+        run.save(parameters=total, trainable=trained, steps=plan.steps, tokens=plan.tokens)
+        say(
+            f"Training: {recipe.method}, {trained:,} of {total:,} parameters, {plan.steps:,} steps, "
+            f"{plan.tokens:,} tokens, packed rows {plan.efficiency:.1%} full."
+        )
+        result = train(
+            model, prepared.store, plan, settings_of(run.recipe), run.path, evaluators=_watched(prepared), owner=key
+        )
+        say(
+            f"Trained: loss {result.loss_first:.3f} -> {result.loss_last:.3f}, "
+            f"{result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s."
+        )
+        save_model(model, tokenizer, run.path / "model", stop_ids=stop_token_ids(tokenizer))
     return key
+
+
+def settings_of(recipe: Recipe) -> TrainSettings:
+    """The recipe's training section as the plain values that the loop takes."""
+    section = recipe.train
+    return TrainSettings(
+        method=section.method,
+        learning_rate=section.learning_rate,
+        epochs=section.epochs,
+        tokens_per_step=section.tokens_per_step,
+        tokens_per_batch=section.tokens_per_batch,
+        warmup=section.warmup,
+        schedule=section.schedule,
+        floor=section.floor,
+        weight_decay=section.weight_decay,
+        betas=section.betas,
+        clip=section.clip,
+        precision=section.precision,
+        seed=recipe.seed,
+        checkpoint_every=section.checkpoint_every,
+        keep_checkpoints=section.keep_checkpoints,
+        evaluate_every=section.evaluate_every or 0,
+        compile=section.compile,
+        threads=section.threads or 0,
+    )
+
+
+def _watched(prepared: Prepared) -> Mapping[str, Evaluator]:
+    """Held-out response loss of each level, to be watched while training."""
+
+    def watch(level: str) -> Evaluator:
+        rows = supervised_rows(prepared.held_out[level][:WATCHED], prepared.store)
+
+        def evaluate(model: nn.Module) -> Mapping[str, float]:
+            losses = response_losses(model, rows)
+            return {"loss": float(losses.nats.sum() / losses.tokens.sum())}
+
+        return evaluate
+
+    return {level: watch(level) for level, rows in prepared.held_out.items() if rows}

@@ -157,8 +157,8 @@ class Lora(Section):
     alpha: Annotated[float, Field(gt=0)] = 32.0
     """Scale of the adapter: its output is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[Text, ...] = ("all-linear",)
-    """Names of the modules that get an adapter; `all-linear` is every linear layer but the output projection."""
+    targets: tuple[Text, ...] = ()
+    """Names of the linear layers that get an adapter; by default all but the output projection."""
 
 
 class Train(Section):

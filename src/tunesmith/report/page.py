@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def render(run: RunFiles) -> str:
     )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("tunesmith.report", "."),

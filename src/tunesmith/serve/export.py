@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith.base.errors import UserError
-from tunesmith.base.files import written_aside
 from tunesmith.model.adapters import merge
 from tunesmith.model.load import load_trained
+from tunesmith.tokens.templates import stop_token_ids
+from tunesmith.train.save import save_model
 
 
 def export_merged(trained: Path, folder: Path, *, trust_remote_code: bool = False) -> Path:
@@ -20,8 +21,4 @@ def export_merged(trained: Path, folder: Path, *, trust_remote_code: bool = Fals
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty, and export overwrites nothing. Name a new folder.")
     loaded = load_trained(trained, trust_remote_code=trust_remote_code)
-    model = merge(loaded.model)
-    with written_aside(folder) as aside:
-        model.save_pretrained(aside)
-        loaded.tokenizer.save_pretrained(aside)
-    return folder
+    return save_model(merge(loaded.model), loaded.tokenizer, folder, stop_ids=stop_token_ids(loaded.tokenizer))

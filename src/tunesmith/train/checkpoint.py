@@ -52,6 +52,8 @@ def load_newest(
 
     A broken one is passed over, and said. Raises CheckpointError if one belongs to another run, or if all are broken.
     """
+    for unfinished in folder.glob(".step-*"):
+        shutil.rmtree(unfinished)
     candidates = _newest_first(folder)
     for path in candidates:
         fault = _fault(path)
@@ -61,7 +63,7 @@ def load_newest(
         record = read_json(path / STATE)
         if record["owner"] != owner:
             raise CheckpointError(
-                f"{path} belongs to a run of other settings or data, so going on from it would give a model of neither. "
+                f"{path} belongs to a run of other settings or data, and going on would mix the two. "
                 f"Delete {folder}, or choose another --output."
             )
         _restore(path, model, optimizer)
@@ -82,9 +84,11 @@ def _newest_first(folder: Path) -> list[Path]:
 def _fault(path: Path) -> str:
     """What is wrong with a checkpoint, or ""."""
     try:
-        for name, expected in read_json(path / STATE)["sha256"].items():
-            if file_hash(path / name) != expected:
+        record = read_json(path / STATE)
+        for name in (WEIGHTS, OPTIMIZER):
+            if file_hash(path / name) != record["sha256"][name]:
                 return f"{name} is not what was written"
+        record["owner"], record["state"]["step"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -108,11 +112,6 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
                 parameter.copy_(weights.pop(name))
                 keys = [key for key in moments if key.startswith(f"{name}/")]
                 optimizer.state[parameter] = {
-                    key.rpartition("/")[2]: moments.pop(key).to(_home(key, parameter)) for key in keys
+                    key.rpartition("/")[2]: moments.pop(key).to(parameter.device) for key in keys
                 }
     assert not weights and not moments, f"{path} holds more than the model: {[*weights, *moments][:3]}"
-
-
-def _home(key: str, parameter: Tensor) -> torch.device:
-    """The fused optimizer keeps its step counter beside the parameter, like the moments."""
-    return parameter.device

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from transformers import PreTrainedModel
 
-from tunesmith.base.errors import TunesmithError
+from tunesmith.base.errors import Interrupted, TunesmithError
 from tunesmith.base.files import value_hash, write_text
 from tunesmith.base.progress import progress, say
 from tunesmith.base.random import seed_of
@@ -29,7 +32,7 @@ from tunesmith.train.checkpoint import load_newest, save_checkpoint
 from tunesmith.train.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tunesmith.train.settings import TrainSettings
 
-Evaluator = Callable[[nn.Module], Mapping[str, float]]
+Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class TrainResult:
 
 
 def train(
-    model: nn.Module,
+    model: PreTrainedModel,
     store: Sequences,
     plan: DataPlan,
     settings: TrainSettings,
@@ -64,7 +67,12 @@ def train(
     optimizer = build_optimizer(model, settings)
     owner = value_hash([settings.identity(), plan.steps, plan.rows, plan.tokens, owner])
     done = TrainResult(**(load_newest(folder / "checkpoints", model, optimizer, owner=owner) or {}))
-    with _training(model, settings), _log(folder, done) as log, progress("train", plan.steps, done.step) as bar:
+    with (
+        _training(model, settings),
+        _stop_requests() as stop_requested,
+        _log(folder / "metrics.jsonl", done) as log,
+        progress("train", plan.steps, done.step) as bar,
+    ):
         for step in range(done.step, plan.steps):
             started = time.perf_counter()
             torch.manual_seed(seed_of(settings.seed, "step", step))
@@ -76,18 +84,31 @@ def train(
             set_learning_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
-            done = _after(done, batches, loss, time.perf_counter() - started)
-            bar.note(log.step(done, plan.epoch(step), loss, rate, norm, batches, time.perf_counter() - started))
+            before, done = done, _after(done, batches, loss, time.perf_counter() - started)
+            speed = (done.tokens - before.tokens) / (done.seconds - before.seconds)
+            log(
+                {
+                    **_counted(done, plan),
+                    "loss": loss,
+                    "learning_rate": rate,
+                    "grad_norm": norm,
+                    "tokens_per_second": speed,
+                }
+            )
             bar.advance()
+            bar.note(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
             if evaluators and _due(done.step, settings.evaluate_every, plan.steps):
-                log.evaluation(done.step, _evaluate(model, evaluators))
-            if settings.checkpoint_every and _due(done.step, settings.checkpoint_every, plan.steps):
-                state, keep = asdict(done), settings.keep_checkpoints
-                save_checkpoint(folder / "checkpoints", model, optimizer, state, owner=owner, keep=keep)
+                log({"step": done.step, "evaluation": _evaluate(model, evaluators)})
+            stopping = stop_requested()
+            if stopping or (settings.checkpoint_every and _due(done.step, settings.checkpoint_every, plan.steps)):
+                keep = settings.keep_checkpoints
+                save_checkpoint(folder / "checkpoints", model, optimizer, asdict(done), owner=owner, keep=keep)
+            if stopping:
+                raise Interrupted(f"stopped as asked after step {done.step} of {plan.steps}; run again to go on")
     return done
 
 
-def _accumulate(model: nn.Module, batches: Sequence[Batch], settings: TrainSettings) -> float:
+def _accumulate(model: PreTrainedModel, batches: Sequence[Batch], settings: TrainSettings) -> float:
     """Add the gradient of the step's mean loss over all its supervised tokens; return that loss."""
     device = next(model.parameters()).device
     count = sum(batch.supervised_count for batch in batches)
@@ -97,12 +118,12 @@ def _accumulate(model: nn.Module, batches: Sequence[Batch], settings: TrainSetti
         row = PackedRow.of(batch, device, room)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = supervised_loss(model, row, compiled=settings.compile) / count
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return float(total)
 
 
-def _clip(model: nn.Module, largest: float) -> float:
+def _clip(model: PreTrainedModel, largest: float) -> float:
     """Scale the gradient to a norm of at most `largest` (0: don't); return the norm it had."""
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
     return float(nn.utils.clip_grad_norm_(trained, largest or math.inf, foreach=True))
@@ -140,7 +161,7 @@ def _due(step: int, every: int, steps: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
 
-def _evaluate(model: nn.Module, evaluators: Mapping[str, Evaluator]) -> dict[str, dict[str, float]]:
+def _evaluate(model: PreTrainedModel, evaluators: Mapping[str, Evaluator]) -> dict[str, dict[str, float]]:
     model.eval()
     with torch.no_grad():
         found = {name: dict(evaluator(model)) for name, evaluator in evaluators.items()}
@@ -149,7 +170,7 @@ def _evaluate(model: nn.Module, evaluators: Mapping[str, Evaluator]) -> dict[str
 
 
 @contextmanager
-def _training(model: nn.Module, settings: TrainSettings) -> Iterator[None]:
+def _training(model: PreTrainedModel, settings: TrainSettings) -> Iterator[None]:
     """The model in training mode, with the wanted number of threads; both as before afterwards."""
     before, threads = model.training, torch.get_num_threads()
     if settings.threads:
@@ -162,57 +183,52 @@ def _training(model: nn.Module, settings: TrainSettings) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class _Log:
-    """metrics.jsonl: a line a step and a line an evaluation."""
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C or SIGTERM asked to stop; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread may handle signals
+        return
+    asked, before = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        restore()
+        say("stopping after this step; once more stops at once")
 
-    def step(
-        self,
-        done: TrainResult,
-        epoch: float,
-        loss: float,
-        rate: float,
-        norm: float,
-        batches: Sequence[Batch],
-        seconds: float,
-    ) -> str:
-        """Log one step; returns what the progress bar says of it."""
-        speed = sum(len(batch.ids) for batch in batches) / seconds
-        self._write(
-            step=done.step,
-            epoch=round(epoch, 4),
-            loss=loss,
-            learning_rate=rate,
-            grad_norm=norm,
-            tokens=done.tokens,
-            supervised_tokens=done.supervised_tokens,
-            tokens_per_second=round(speed, 1),
-            seconds=round(done.seconds, 3),
-        )
-        return f"loss {loss:.3f}, {speed:,.0f} tokens/s"
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    def evaluation(self, step: int, found: Mapping[str, Any]) -> None:
-        self._write(step=step, evaluation=found)
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        restore()
 
-    def _write(self, **values: Any) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+
+def _counted(done: TrainResult, plan: DataPlan) -> dict[str, float]:
+    return {
+        "step": done.step,
+        "epoch": round(plan.epoch(done.step - 1), 4),
+        "tokens": done.tokens,
+        "supervised_tokens": done.supervised_tokens,
+        "seconds": done.seconds,
+    }
 
 
 @contextmanager
-def _log(folder: Path, done: TrainResult) -> Iterator[_Log]:
-    """Append to metrics.jsonl, after dropping lines of steps that a resumed run will do again."""
-    path = folder / "metrics.jsonl"
+def _log(path: Path, done: TrainResult) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yields what appends a line to metrics.jsonl, once the lines of steps that a resumed run does again are gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         write_text(path, "".join(line for line in lines if _step_of(line) <= done.step))
     if done.step:
         say(f"going on after step {done.step}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        yield _Log(file)
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        yield lambda line: print(json.dumps(line), file=file)
 
 
 def _step_of(line: str) -> float:

@@ -1,0 +1,142 @@
+"""Models and tokenizers from the pocket, a directory or the Hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+import tunesmith.pocket
+from tunesmith.base.errors import UserError
+from tunesmith.base.progress import say
+from tunesmith.model.attention import NAME
+from tunesmith.model.losses import computes_exactly
+
+POCKET = "pocket"
+ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with its tokenizer. path: the directory they came from, or the Hub id."""
+
+    model: Any
+    tokenizer: Any
+    path: Path | str
+
+
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a base model; raises UserError if there is none."""
+    path = base_path(name)
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _unusable(name, "has no tokenizer that Transformers can load", error) from error
+
+
+def load_base(
+    name: str, *, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+) -> LoadedModel:
+    """A base model: "pocket", a directory with a config.json, or a Hub id.
+
+    dtype: of the weights, a torch name; "auto" keeps the one they were saved in. device: "auto" is CUDA if present.
+    Raises UserError, with the remedy, if there is no such model or it is not a decoder.
+    """
+    path = base_path(name)
+    tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if getattr(config, "is_encoder_decoder", False):
+            raise UserError(f"base {name} is an encoder-decoder ({config.model_type}); only decoders can be tuned yet")
+        model = _load(path, _type(dtype), trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _unusable(name, "can't be loaded", error) from error
+    return LoadedModel(model.to(_device(device)).eval(), tokenizer, path)
+
+
+def load_trained(
+    directory: Path, *, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+) -> LoadedModel:
+    """A model that Tunesmith saved: all its weights, or an adapter, which is put on the base it was trained on."""
+    if not (directory / ADAPTER).is_file():
+        return load_base(str(directory), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    from peft import PeftModel  # imported here: it takes a second and most models need none
+
+    base = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    loaded = load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = PeftModel.from_pretrained(loaded.model, directory)
+    tokenizer = load_tokenizer(str(directory), trust_remote_code=trust_remote_code)
+    return LoadedModel(model.eval(), tokenizer, directory)
+
+
+def base_path(name: str) -> Path | str:
+    """Where a base model is: a directory, or a Hub id as it stands. Raises UserError if there is no model."""
+    if name == POCKET:
+        return Path(tunesmith.pocket.__file__).parent / "weights"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / ADAPTER).is_file():
+            raise UserError(f"base {name}: there is no config.json in {path.resolve()}, so it is not a saved model")
+        return path
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise UserError(
+            f'base {name}: there is no such directory. Give "{POCKET}", a directory that holds a saved model, '
+            f"or a Hub id like HuggingFaceTB/SmolLM2-135M"
+        )
+    return name
+
+
+def _load(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -> Any:
+    """The model with attention inside documents if that is proven exact for it, else with its own."""
+
+    def load(implementation: str) -> Any:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=implementation, trust_remote_code=trust_remote_code
+        )
+
+    logging.disable_progress_bar()
+    try:
+        model = load(NAME)
+        if computes_exactly(model):
+            return model
+    except NotImplementedError:
+        pass
+    say(f"{path}: documents can't share a packed row in this architecture; they are computed one by one, more slowly")
+    model = load("eager")
+    if not computes_exactly(model):
+        raise UserError(
+            f"base {path}: {model.config.model_type} models compute their logits in a way Tunesmith does not know, so "
+            f"their loss would be wrong; choose a base of another architecture"
+        )
+    return model
+
+
+def _type(name: str) -> torch.dtype | str:
+    found = getattr(torch, name, None)
+    if name != "auto" and not isinstance(found, torch.dtype):
+        raise UserError(f"dtype {name} is not one of PyTorch's; give auto, float32 or bfloat16")
+    return name if found is None else found
+
+
+def _device(name: str) -> torch.device:
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _unusable(name: str, what: str, error: Exception) -> UserError:
+    first = str(error).strip().partition("\n")[0]
+    return UserError(
+        f"base {name} {what}: {first} Check the name (a Hub id is owner/model), the connection, and that a directory "
+        f"holds config.json, the weights and the tokenizer."
+    )
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """(all parameters, those that are trained); tied ones count once."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

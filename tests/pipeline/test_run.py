@@ -1,0 +1,175 @@
+"""The whole road on a few rows: what a run leaves behind, what it does not do twice, and what it refuses."""
+
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunesmith.base.errors import LimitBroken, UserError
+from tunesmith.pipeline import inspect, run
+from tunesmith.tokens.store import TokenStore
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run; copy it before changing it."""
+    from tests.pipeline.conftest import SMALL
+    from tunesmith.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SMALL)
+    assert run(load_recipe(str(folder / "small.yaml")), folder / "run") == 0
+    return folder / "run"
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_every_row_is_accounted_for(finished):
+    steps = read(finished / "ledger/steps.json")
+    assert all(step["read"] == step["kept"] + step["dropped"] for step in steps)
+    places = pq.read_table(finished / "ledger/places.parquet").to_pydict()
+    dropped = set(pq.read_table(finished / "ledger/drops.parquet")["row"].to_pylist())
+    fates = dict(zip(places["row"], places["place"], strict=True))
+    assert {f"small:{number}" for number in range(1, 241)} <= fates.keys() | dropped
+    assert not fates.keys() & dropped
+    assert set(fates.values()) == {"train", "new_items", "new_phrasings", "new_clusters", "replay", "forgetting"}
+
+
+def test_no_held_out_row_and_no_measured_text_is_trained(finished):
+    from tunesmith.model.load import load_tokenizer
+    from tunesmith.pipeline.folder import RunFolder
+    from tunesmith.pipeline.preparing import prepare, tokenizer_of
+    from tunesmith.recipe import load_recipe
+
+    loaded = load_recipe(str(finished))
+    folder = RunFolder.open(finished, loaded)
+    prepared = prepare(folder, tokenizer_of(loaded.recipe, load_tokenizer))
+    trained = {
+        prepared.store.row_ids[i]
+        for step in range(prepared.plan.steps)
+        for row in prepared.plan.step(step)
+        for i in row
+    }
+    places = pq.read_table(finished / "ledger/places.parquet").to_pydict()
+    allowed = {row for row, place in zip(places["row"], places["place"], strict=True) if place in ("train", "replay")}
+    assert trained <= allowed
+    assert {row for row in allowed if row.startswith("small")} <= trained
+
+
+def test_the_model_loads_with_plain_transformers_and_stops_on_its_stop_token(finished):
+    model = AutoModelForCausalLM.from_pretrained(finished / "model")
+    tokenizer = AutoTokenizer.from_pretrained(finished / "model")
+    assert tokenizer.chat_template
+    stops = model.generation_config.eos_token_id
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in (stops if isinstance(stops, list) else [stops])
+
+
+def test_what_was_measured_is_there(finished):
+    summary = read(finished / "evaluation/summary.json")
+    assert set(summary["generation"]["levels"]) == {"new_items", "new_phrasings", "new_clusters"}
+    assert summary["forgetting"]["documents"] == 10
+    items = [json.loads(line) for line in (finished / "evaluation/items.jsonl").read_text().splitlines()]
+    assert items and all(set(item["answers"]) == {"base_chat", "base_plain", "tuned"} for item in items)
+    assert (finished / "report.html").stat().st_size > 10_000
+    assert read(finished / "run.json")["status"] == "finished"
+
+
+def test_a_finished_run_does_nothing_again(finished, recipe, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "model").iterdir()}
+    from tunesmith.recipe import load_recipe
+
+    assert run(load_recipe(str(folder)), folder) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "model").iterdir()}
+
+
+def test_two_runs_give_the_same_bytes(finished, recipe, tmp_path):
+    assert run(recipe(), tmp_path / "other", until="train") == 0
+    weights = "model/model.safetensors"
+    assert (finished / weights).read_bytes() == (tmp_path / "other" / weights).read_bytes()
+
+
+def test_a_different_recipe_is_refused_and_nothing_lost(finished, recipe, tmp_path):
+    folder = tmp_path / "kept"
+    shutil.copytree(finished, folder)
+    with pytest.raises(UserError, match="different recipe") as caught:
+        run(recipe("train.learning_rate=0.002"), folder)
+    assert "learning_rate: 0.002" in str(caught.value) and "--output" in str(caught.value)
+    assert (folder / "model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
+
+
+def test_a_folder_with_other_files_is_refused(recipe, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="no run of Tunesmith"):
+        run(recipe(), tmp_path / "mine", until="prepare")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_changed_data_is_seen(recipe, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    rows = [{"instruction": f"Say {number}.", "output": f"{number}"} for number in range(40)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = recipe(f"data.sources=[{{path: {data}}}]", "data.hold_out.clusters=[]")
+    assert run(loaded, tmp_path / "run", until="prepare") == 0
+    before = TokenStore.open(tmp_path / "run/tokens/store").tokens
+    data.write_text(data.read_text() + json.dumps({"instruction": "One more.", "output": "yes"}) + "\n")
+    assert run(loaded, tmp_path / "run", until="prepare") == 0
+    assert TokenStore.open(tmp_path / "run/tokens/store").tokens > before
+    (tmp_path / "run/checkpoints").mkdir()  # as after training
+    data.write_text(data.read_text() + json.dumps({"instruction": "And more.", "output": "yes"}) + "\n")
+    with pytest.raises(UserError, match="changed since it was trained"):
+        run(loaded, tmp_path / "run", until="prepare")
+
+
+def test_a_source_without_usable_rows_says_why(recipe, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"instruction": "no answer"}\n{broken\n')
+    with pytest.raises(UserError, match="none of its 2 rows can be used") as caught:
+        run(recipe(f"data.sources=[{{path: {tmp_path / 'bad.jsonl'}}}]"), tmp_path / "run", until="prepare")
+    assert "bad_json" in str(caught.value) or "broken" in str(caught.value)
+
+
+def test_an_unknown_cluster_names_the_nearest(recipe, tmp_path):
+    with pytest.raises(UserError, match="paraphrase"):
+        run(recipe("data.hold_out.clusters=[paraphrases]"), tmp_path / "run", until="prepare")
+
+
+def test_a_broken_limit_ends_in_its_own_error_with_the_report_written(recipe, tmp_path):
+    with pytest.raises(LimitBroken, match="forgot more") as caught:
+        run(recipe("train.learning_rate=0.1", "data.replay=null", "evaluate.forgetting.max_rise=0.0"), tmp_path / "run")
+    assert caught.value.exit_code == 3
+    assert (tmp_path / "run/report.html").is_file()
+
+
+def test_a_full_disk_leaves_what_was_there(recipe, tmp_path, monkeypatch):
+    import errno
+
+    from tunesmith.base.errors import TunesmithError
+    from tunesmith.train import save
+
+    assert run(recipe(), tmp_path / "run", until="prepare") == 0
+    before = sorted(path.relative_to(tmp_path) for path in (tmp_path / "run").rglob("*"))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(save, "_write", full)
+    with pytest.raises(TunesmithError, match="No space left") as caught:
+        run(recipe(), tmp_path / "run", until="train")
+    assert "MB free" in str(caught.value)
+    after = {path.relative_to(tmp_path) for path in (tmp_path / "run").rglob("*")}
+    assert set(before) <= after and not any(".part" in str(path) for path in after)
+    monkeypatch.undo()
+    assert run(recipe(), tmp_path / "run", until="train") == 0
+
+
+def test_inspect_shows_the_tokens_of_a_row(finished, recipe, capsys):
+    row = json.loads((finished / "evaluation/items.jsonl").read_text().splitlines()[0])["row"]
+    assert inspect(recipe(), finished, row=row, ids=False, as_json=True) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert shown["row"] == row and any(shown["supervised"])
