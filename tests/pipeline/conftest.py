@@ -1,5 +1,6 @@
 import pytest
 
+from tunesmith.pipeline import run
 from tunesmith.recipe import load_recipe
 
 SMALL = """
@@ -14,13 +15,21 @@ evaluate: {items: 4, losses: 20, max_new_tokens: 8, forgetting: {pocket: 10}}
 """
 
 
+def _loaded(folder, *overrides):
+    path = folder / "small.yaml"
+    path.write_text(SMALL)
+    return load_recipe(str(path), overrides)
+
+
 @pytest.fixture
 def recipe(tmp_path):
     """A function that loads a small recipe with overrides."""
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL)
+    return lambda *overrides: _loaded(tmp_path, *overrides)
 
-    def load(*overrides):
-        return load_recipe(str(path), overrides)
 
-    return load
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished run; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert run(_loaded(folder), folder / "run") == 0
+    return folder / "run"

@@ -12,18 +12,6 @@ from tunesmith.pipeline import inspect, run
 from tunesmith.tokens.store import TokenStore
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The folder of a finished run; copy it before changing it."""
-    from tests.pipeline.conftest import SMALL
-    from tunesmith.recipe import load_recipe
-
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "small.yaml").write_text(SMALL)
-    assert run(load_recipe(str(folder / "small.yaml")), folder / "run") == 0
-    return folder / "run"
-
-
 def read(path):
     return json.loads(path.read_text())
 

@@ -50,7 +50,7 @@ class Conversation:
 
     id: unique within a run, "SOURCE:LINE" ("SOURCE:LINE.K" when one line yields several rows).
     cluster, task, phrasing: the task cluster, task and prompt template in FLAN's sense; "" when unknown.
-    item: what the row was made from. Rows that share an item never land on both sides of a split. "" means the row itself.
+    item: what the row was made from; "" means its prompt. Rows of one item never land on both sides of a split.
     tools: tool descriptions (JSON schema) for the chat template.
     extra: further columns a source carries along, kept for metrics.
     """

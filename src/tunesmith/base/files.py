@@ -33,7 +33,7 @@ def written_aside(path: Path) -> Iterator[Path]:
             aside.rename(path)
             _remove(old)
         else:
-            os.replace(aside, path)
+            aside.replace(path)
         _flush(path.parent)
     except OSError as error:
         free = shutil.disk_usage(path.parent).free

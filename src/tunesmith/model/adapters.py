@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,14 +40,30 @@ def prepare_method(
     config = LoraConfig(
         task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, bias="none"
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed_of(seed, "lora"))
         return get_peft_model(model, config)
+
+
+def load_adapter(model: Any, directory: Path) -> Any:
+    """The model with the adapter saved in `directory`."""
+    from peft import PeftModel
+
+    with _quiet():
+        return PeftModel.from_pretrained(model, directory)
 
 
 def merge(model: Any) -> Any:
     """The model with its adapters folded into the weights; a model without adapters as it is."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that PEFT 0.21 draws from Transformers 5.2x, of no concern to whoever tunes a model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:

@@ -1,8 +1,7 @@
 """Answering prompts: batched, greedy or sampled, with a key-value cache.
 
-Rows of similar prompt length share a batch, so little of it is padding; rows that finish leave it. When only a few long
-answers of a batch are left while prompts still wait, they join the next batch with what they have generated so far,
-since a step with 8 rows costs nearly as much as one with 32.
+Rows of similar prompt length share a batch, so little of it is padding; rows that finish leave it. Moving the last long
+answers of a batch to the next one was measured to cost more (their prompts are read again) than it saves.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count as count_from
 
 import numpy as np
 import torch
@@ -57,28 +57,23 @@ def generate(
         answers[row].append(token)
         return len(answers[row]) >= limits[row] or (finished is not None and finished(row, answers[row]))
 
-    def length(row: int) -> int:
-        return len(prompts[row]) + len(answers[row])
-
-    waiting = sorted((row for row in range(len(prompts)) if limits[row] > 0), key=length)
+    waiting = sorted((row for row in range(len(prompts)) if limits[row] > 0), key=lambda row: len(prompts[row]))
     if advance is not None:
         advance(len(prompts) - len(waiting))
     with evaluating(model):
-        while waiting:
-            count = max(1, min(batch_rows, batch_tokens // (length(waiting[-1]) + max_new_tokens)))
+        while waiting:  # the longest first: if memory does not suffice, that shows at once
+            count = max(1, min(batch_rows, batch_tokens // (len(prompts[waiting[-1]]) + max_new_tokens)))
             rows, waiting = waiting[-count:], waiting[:-count]
-            room = max(limits[row] - len(answers[row]) for row in rows)
-            few = len(rows) // 8 if waiting else 0
-            batch = _Batch(model, [[*prompts[row], *answers[row]] for row in rows], pad_id, room)
-            while len(rows) > few:
-                tokens = choose(batch.logits, rows, [len(answers[row]) for row in rows])
+            batch = _Batch(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
+            for step in count_from(0):
+                tokens = choose(batch.logits, rows, step)
                 going = [place for place, token in enumerate(tokens.tolist()) if not ended(rows[place], token)]
                 if advance is not None:
                     advance(len(rows) - len(going))
+                if not going:
+                    break
                 rows = [rows[place] for place in going]
-                if len(rows) > few:
-                    batch.step(tokens, going)
-            waiting = sorted(waiting + rows, key=length)
+                batch.step(tokens, going)
     return answers
 
 
@@ -101,7 +96,7 @@ def stream(
     with evaluating(model):
         batch = _Batch(model, [prompt], 0, limit)
         for step in range(limit):
-            token = choose(batch.logits, [0], [step])
+            token = choose(batch.logits, [0], step)
             if int(token) in stop:
                 return
             yield int(token)
@@ -181,10 +176,10 @@ class _Choice:
     top_k: int
     seed: int
 
-    def __call__(self, logits: Tensor, rows: Sequence[int], steps: Sequence[int]) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> Tensor:
         if self.temperature == 0:
             return logits.argmax(-1)
-        draws = [random_stream(self.seed, "token", row, step).random() for row, step in zip(rows, steps, strict=True)]
+        draws = [random_stream(self.seed, "token", row, step).random() for row in rows]
         likely = (logits.float() / self.temperature).softmax(-1)
         if self.top_p < 1 or self.top_k > 0:
             likely = self._cut(likely)

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 import tunesmith.pocket
 from tunesmith.base.errors import UserError
 from tunesmith.base.progress import say
+from tunesmith.model.adapters import load_adapter
 from tunesmith.model.attention import NAME
 from tunesmith.model.losses import computes_exactly
 
 POCKET = "pocket"
-ADAPTER = "adapter_config.json"
+ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,11 @@ def load_trained(
     """A model that Tunesmith saved: all its weights, or an adapter, which is put on the base it was trained on."""
     if not (directory / ADAPTER).is_file():
         return load_base(str(directory), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    from peft import PeftModel  # imported here: it takes a second and most models need none
-
     base = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     loaded = load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    model = PeftModel.from_pretrained(loaded.model, directory)
+    if (directory / GENERATION).is_file():
+        loaded.model.generation_config = GenerationConfig.from_pretrained(directory)
+    model = load_adapter(loaded.model, directory)
     tokenizer = load_tokenizer(str(directory), trust_remote_code=trust_remote_code)
     return LoadedModel(model.eval(), tokenizer, directory)
 

@@ -86,9 +86,9 @@ def _refuse_to_replace(run: RunFolder) -> None:
     trained = any((run.path / part).exists() for part in ("model", "checkpoints"))
     if run.facts["keys"].get("prepare") and trained:
         raise UserError(
-            f"the data of {run.path} changed since it was trained (a file's bytes, the base's tokenizer, or Tunesmith's "
-            f"version); the run was left as it is. Train on the new data in another folder with --output, or delete "
-            f"this one."
+            f"the data of {run.path} changed since it was trained (a file's bytes, the base's tokenizer, or the "
+            f"version of Tunesmith); the run was left as it is. Train on the new data in another folder with --output, "
+            f"or delete this one."
         )
 
 

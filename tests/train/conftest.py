@@ -1,0 +1,65 @@
+"""A tiny model and a small store of sequences that it can learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tunesmith.model.attention import NAME
+from tunesmith.tokens.batches import DataPlan, plan_epochs
+from tunesmith.tokens.encoded import Encoded
+from tunesmith.train.settings import TrainSettings
+
+
+@pytest.fixture
+def build() -> Callable[[], Any]:
+    """The same model every time."""
+
+    def model() -> Any:
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=61,
+            tie_word_embeddings=True,
+            attn_implementation=NAME,
+        )
+        return LlamaForCausalLM(config)
+
+    return model
+
+
+@pytest.fixture
+def store() -> list[Encoded]:
+    """Counting upwards, of which only the second half is supervised."""
+    rng = np.random.default_rng(0)
+    sequences = []
+    for length in rng.integers(6, 30, size=60):
+        ids = (rng.integers(61) + np.arange(length)) % 61
+        sequences.append(Encoded(ids.astype(np.int32), np.arange(length) >= length // 2))
+    return sequences
+
+
+@pytest.fixture
+def plan(store: list[Encoded]) -> Callable[[TrainSettings], DataPlan]:
+    lengths = np.array([len(sequence) for sequence in store])
+
+    def planned(settings: TrainSettings) -> DataPlan:
+        return plan_epochs(
+            lambda epoch: np.random.default_rng(epoch).permutation(len(store)),
+            lengths,
+            tokens_per_batch=settings.tokens_per_batch,
+            batches_per_step=settings.batches_per_step,
+            epochs=settings.epochs,
+            seed=settings.seed,
+        )
+
+    return planned
