@@ -147,7 +147,7 @@ def test_a_request_to_stop_saves_first(build, store, plan, tmp_path, monkeypatch
     assert result.loss_last == expected.loss_last
 
 
-def test_a_loss_that_is_not_finite_changes_no_weight_and_names_the_sequences(build, store, plan, tmp_path):
+def test_a_loss_that_is_not_finite_changes_no_weight_and_names_the_rows(build, store, plan, tmp_path):
     model, planned = build(), plan(SETTINGS)
     first = [int(index) for row in planned.step(0) for index in row]
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight_and_names_the_sequences(bui
     with pytest.raises(TunesmithError, match=r"step 1: loss nan") as caught:
         train(model, store, planned, SETTINGS, tmp_path)
     assert_same(weights(model), before)
-    assert f"sequences {first[0]}, {first[1]}" in str(caught.value)
+    assert f"the rows {first[0]}, {first[1]}" in str(caught.value)
     assert not metrics(tmp_path) and not (tmp_path / "checkpoints").exists()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count as count_from
 
 import numpy as np
 import torch
@@ -57,23 +56,19 @@ def generate(
         answers[row].append(token)
         return len(answers[row]) >= limits[row] or (finished is not None and finished(row, answers[row]))
 
-    waiting = sorted((row for row in range(len(prompts)) if limits[row] > 0), key=lambda row: len(prompts[row]))
     if advance is not None:
-        advance(len(prompts) - len(waiting))
+        advance(limits.count(0))
     with evaluating(model):
-        while waiting:  # the longest first: if memory does not suffice, that shows at once
-            count = max(1, min(batch_rows, batch_tokens // (len(prompts[waiting[-1]]) + max_new_tokens)))
-            rows, waiting = waiting[-count:], waiting[:-count]
+        for rows in _batches([len(prompt) for prompt in prompts], limits, batch_rows, batch_tokens):
             batch = _Batch(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
-            for step in count_from(0):
-                tokens = choose(batch.logits, rows, step)
+            while rows:
+                tokens = choose(batch.logits, rows, batch.steps)
                 going = [place for place, token in enumerate(tokens.tolist()) if not ended(rows[place], token)]
                 if advance is not None:
                     advance(len(rows) - len(going))
-                if not going:
-                    break
                 rows = [rows[place] for place in going]
-                batch.step(tokens, going)
+                if rows:
+                    batch.step(tokens, going)
     return answers
 
 
@@ -95,13 +90,15 @@ def stream(
     choose = _Choice(temperature, top_p, top_k, seed)
     with evaluating(model):
         batch = _Batch(model, [prompt], 0, limit)
-        for step in range(limit):
-            token = choose(batch.logits, [0], step)
-            if int(token) in stop:
-                return
-            yield int(token)
-            if step + 1 < limit:
-                batch.step(token, [0])
+    while True:
+        token = choose(batch.logits, [0], batch.steps)
+        if int(token) in stop:
+            return
+        yield int(token)  # outside of `evaluating`, which would else reach into the caller's code
+        if batch.steps + 1 == limit:
+            return
+        with evaluating(model):
+            batch.step(token, [0])
 
 
 def new_tokens_limit(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> int:
@@ -125,9 +122,23 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+def _batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
+    """Rows that may generate anything, in batches of similar prompt length.
+
+    The longest come first: if memory does not suffice, that shows at once.
+    """
+    waiting = sorted((row for row, limit in enumerate(limits) if limit > 0), key=lambda row: lengths[row])
+    while waiting:
+        longest = lengths[waiting[-1]] + max(limits)
+        count = max(1, min(most_rows, most_tokens // longest))
+        yield waiting[-count:]
+        del waiting[-count:]
+
+
 class _Batch:
     """Rows being generated together: their cache and the logits (rows, vocabulary) of each row's next token.
 
+    steps: how many tokens each row has got so far.
     Prompts are padded on the left, so that all rows grow at the same place and the last position is always a real one.
     """
 
@@ -143,6 +154,7 @@ class _Batch:
         self._seen = torch.from_numpy(seen).to(model.device)
         self._positions = (self._seen.cumsum(1) - 1).clamp_(min=0)
         self._width = 0
+        self.steps = 0
         self.logits = self._forward(torch.from_numpy(ids).to(model.device))
 
     def step(self, tokens: Tensor, going: Sequence[int]) -> None:
@@ -151,6 +163,7 @@ class _Batch:
             places = torch.tensor(going, device=tokens.device)
             tokens, self._seen, self._positions = tokens[places], self._seen[places], self._positions[places]
             self._cache.reorder_cache(places)
+        self.steps += 1
         self.logits = self._forward(tokens[:, None])
 
     def _forward(self, ids: Tensor) -> Tensor:

@@ -79,22 +79,14 @@ def train(
             batches = [make_batch(store, indices) for indices in plan.step(step)]
             loss = _accumulate(model, batches, settings)
             norm = _clip(model, settings.clip)
-            _refuse_non_finite(loss, norm, step, batches)
+            _refuse_non_finite(loss, norm, step, batches, store)
             rate = learning_rate(step, plan.steps, settings)
             set_learning_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
             before, done = done, _after(done, batches, loss, time.perf_counter() - started)
             speed = (done.tokens - before.tokens) / (done.seconds - before.seconds)
-            log(
-                {
-                    **_counted(done, plan),
-                    "loss": loss,
-                    "learning_rate": rate,
-                    "grad_norm": norm,
-                    "tokens_per_second": speed,
-                }
-            )
+            log(_line(done, plan, loss=loss, learning_rate=rate, grad_norm=norm, tokens_per_second=round(speed, 1)))
             bar.advance()
             bar.note(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
             if evaluators and _due(done.step, settings.evaluate_every, plan.steps):
@@ -112,6 +104,7 @@ def _accumulate(model: PreTrainedModel, batches: Sequence[Batch], settings: Trai
     """Add the gradient of the step's mean loss over all its supervised tokens; return that loss."""
     device = next(model.parameters()).device
     count = sum(batch.supervised_count for batch in batches)
+    assert count, "a step without a supervised token has no loss"
     room = settings.tokens_per_batch if settings.compile else 0
     total = torch.zeros((), device=device)
     for batch in batches:
@@ -129,20 +122,17 @@ def _clip(model: PreTrainedModel, largest: float) -> float:
     return float(nn.utils.clip_grad_norm_(trained, largest or math.inf, foreach=True))
 
 
-def _refuse_non_finite(loss: float, norm: float, step: int, batches: Sequence[Batch]) -> None:
+def _refuse_non_finite(loss: float, norm: float, step: int, batches: Sequence[Batch], store: Sequences) -> None:
     if math.isfinite(loss) and math.isfinite(norm):
         return
-    sequences = [int(index) for batch in batches for index in batch.sequences]
+    names = getattr(store, "row_ids", range(len(store)))
+    rows = [str(names[index]) for batch in batches for index in batch.sequences]
+    more = f" and {len(rows) - 20} more" if len(rows) > 20 else ""
     raise TunesmithError(
-        f"step {step + 1}: loss {loss}, gradient norm {norm}. The update was not applied and the weights are those of "
-        f"step {step}. The step trained sequences {_some(sequences)} of the token store: look at their rows with "
-        f"`tunesmith inspect`; otherwise lower learning_rate, raise warmup or train in fp32."
+        f"step {step + 1}: loss {loss}, gradient norm {norm}. The update was not applied: the weights are those of "
+        f"step {step}. The step trained the rows {', '.join(rows[:20])}{more}. Look at them (`tunesmith inspect`); if "
+        f"they are sound, lower learning_rate, raise warmup or train in fp32."
     )
-
-
-def _some(sequences: Sequence[int], shown: int = 20) -> str:
-    more = f" and {len(sequences) - shown} more" if len(sequences) > shown else ""
-    return ", ".join(map(str, sequences[:shown])) + more
 
 
 def _after(done: TrainResult, batches: Sequence[Batch], loss: float, seconds: float) -> TrainResult:
@@ -208,13 +198,15 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         restore()
 
 
-def _counted(done: TrainResult, plan: DataPlan) -> dict[str, float]:
+def _line(done: TrainResult, plan: DataPlan, **measured: float) -> dict[str, float]:
+    """A step's line of metrics.jsonl."""
     return {
         "step": done.step,
         "epoch": round(plan.epoch(done.step - 1), 4),
+        **measured,
         "tokens": done.tokens,
         "supervised_tokens": done.supervised_tokens,
-        "seconds": done.seconds,
+        "seconds": round(done.seconds, 3),
     }
 
 
