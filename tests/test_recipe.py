@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tunesmith.base.errors import RecipeError, UserError
 from tunesmith.data.formats import MAP_KEYS, SHAPES
 from tunesmith.evaluate.metrics import METRICS
+from tunesmith.pipeline.training import settings_of
 from tunesmith.recipe import load_recipe, models, shipped_recipes
 from tunesmith.recipe.document import parse_value, read_document, to_yaml
 from tunesmith.recipe.models import Recipe
-from tunesmith.train.settings import TrainSettings
 
 SMALLEST = "data: {sources: [{pocket: 10}]}\n"
 
@@ -293,8 +293,8 @@ def test_formats_columns_and_metrics_are_those_of_the_stages():
 
 @pytest.mark.parametrize("name", ["quickstart", "full", "lora"])
 def test_training_settings_take_what_a_recipe_gives(name):
-    train = load_recipe(name).recipe.train
-    settings = TrainSettings(**train.model_dump(exclude={"max_length", "lora"}))
+    recipe = load_recipe(name).recipe
+    train, settings = recipe.train, settings_of(recipe)
     assert settings.batches_per_step == train.tokens_per_step // train.tokens_per_batch
 
 

@@ -9,7 +9,10 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from tunesmith.train.settings import TrainSettings
 SEED = 20_260_101  # of the training corpus; replay and held-out text use other seeds
 HELD_OUT_SEED = 20_260_102
 TOKENIZER_DOCUMENTS = 40_000
+GAMES = 40_000
 VOCABULARY = 2_560
 END, START_OF_TURN, END_OF_TURN, PADDING = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
 CHAT_TEMPLATE = Path(__file__).with_name("pocket_chat_template.jinja")
@@ -82,29 +86,48 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def distinct_documents(count: int) -> Iterator[str]:
-    """The first `count` documents of the corpus, exact repeats left out."""
-    seen: set[int] = set()
-    for text in track(corpus.documents(SEED, count), "corpus", count):
-        key = hash(text)
-        if key not in seen:
-            seen.add(key)
+def distinct(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, exact repeats left out."""
+    seen: set[str] = set()
+    for text in texts:
+        if text not in seen:
+            seen.add(text)
             yield text
 
 
-def write_corpus(folder: Path, count: int, tokenizer: PreTrainedTokenizerFast) -> TokenStore:
-    """Tokenised documents, each between two end tokens, all supervised but the first token."""
+def tokenised(folder: Path, texts: Iterable[str], count: int, tokenizer: PreTrainedTokenizerFast) -> TokenStore:
+    """Distinct documents, each between two end tokens, all supervised but the first token."""
+    if folder.is_dir():
+        return TokenStore.open(folder)
     end = tokenizer.eos_token_id
-    backend = tokenizer.backend_tokenizer
 
     def sequences() -> Iterator[tuple[Encoded, str, str]]:
-        texts = list(distinct_documents(count))
-        for first in range(0, len(texts), 5000):
-            for offset, encoding in enumerate(backend.encode_batch(texts[first : first + 5000])):
+        chosen = distinct(track(texts, folder.parent.name, count))
+        number = 0
+        while block := list(islice(chosen, 5000)):
+            for encoding in tokenizer.backend_tokenizer.encode_batch(block):
                 ids = [end, *encoding.ids, end]
-                yield Encoded.from_spans(ids, ((0, 1, len(ids)),)), f"corpus:{first + offset}", "corpus"
+                number += 1
+                yield Encoded.from_spans(ids, ((0, 1, len(ids)),)), str(number), folder.parent.name
 
-    return TokenStore.write(folder, sequences(), {"seed": SEED, "documents": count}, vocabulary=len(tokenizer))
+    return TokenStore.write(folder, sequences(), {}, vocabulary=len(tokenizer))
+
+
+def pretrain(
+    model: LlamaForCausalLM, store: TokenStore, folder: Path, settings: TrainSettings
+) -> tuple[int, int, float]:
+    """One pass over the store; returns steps, tokens and seconds."""
+    plan = plan_epochs(
+        lambda epoch: stream(SEED, "order", epoch).permutation(len(store)),
+        store.lengths,
+        tokens_per_batch=settings.tokens_per_batch,
+        batches_per_step=settings.batches_per_step,
+        epochs=1,
+        seed=SEED,
+    )
+    say(f"{folder.name}: {len(store):,} documents, {plan.tokens:,} tokens, {plan.steps:,} steps")
+    result = train(model, store, plan, settings, folder)
+    return plan.steps, plan.tokens, result.seconds
 
 
 def set_unused_embeddings(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -132,42 +155,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("src/tunesmith/pocket/weights"))
     parser.add_argument("--work", type=Path, default=Path("runs/pocket"), help="corpus and checkpoints go here")
-    parser.add_argument("--documents", type=int, default=360_000)
-    parser.add_argument("--learning-rate", type=float, default=2.5e-3)
+    parser.add_argument("--documents", type=int, default=300_000)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    store_folder = args.work / "tokens"
-    if not store_folder.is_dir():
-        write_corpus(store_folder, args.documents, tokenizer)
-    store = TokenStore.open(store_folder)
-    settings = TrainSettings(
-        learning_rate=args.learning_rate,
-        epochs=1,
-        tokens_per_batch=2048,
-        tokens_per_step=4096,
-        warmup=0.03,
-        schedule="cosine",
-        floor=0.02,
+    games = tokenised(args.work / "games" / "tokens", map(partial(corpus.game, SEED), range(GAMES)), GAMES, tokenizer)
+    texts = corpus.documents(SEED, args.documents)
+    documents = tokenised(args.work / "corpus" / "tokens", texts, args.documents, tokenizer)
+    common = TrainSettings(
+        tokens_per_batch=4096,
         weight_decay=0.1,
         betas=(0.9, 0.95),
         precision="bf16",
         compile=True,
         checkpoint_every=500,
         seed=SEED,
+        learning_rate=args.learning_rate,
+        tokens_per_step=4096,
+        schedule="constant",
     )
-    plan = plan_epochs(
-        lambda epoch: stream(SEED, "order", epoch).permutation(len(store)),
-        store.lengths,
-        tokens_per_batch=settings.tokens_per_batch,
-        batches_per_step=settings.tokens_per_step // settings.tokens_per_batch,
-        epochs=settings.epochs,
-        seed=SEED,
-    )
-    say(f"{len(store):,} documents, {plan.tokens:,} tokens, {plan.steps:,} steps")
-    result = train(model, store, plan, settings, args.work)
+    _, game_tokens, game_seconds = pretrain(model, games, args.work / "games", common)
+    main_settings = replace(common, schedule="cosine", warmup=0.01, floor=0.02)
+    steps, tokens, seconds = pretrain(model, documents, args.work / "corpus", main_settings)
     set_unused_embeddings(model, tokenizer)
     held_out = text_bits(model, tokenizer, corpus.documents(HELD_OUT_SEED, 2_000), max_length=1024)
     facts = {
@@ -176,13 +187,15 @@ def main() -> None:
         "towns": len(world.TOWNS),
         "animals": len(world.ANIMALS),
         "things": len(world.THINGS),
-        "learning_rate": settings.learning_rate,
+        "learning_rate": args.learning_rate,
+        "games": len(games),
+        "game_tokens": game_tokens,
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),
-        "documents": len(store),
-        "tokens": plan.tokens,
-        "steps": result.step,
-        "minutes": round(result.seconds / 60),
+        "documents": len(documents),
+        "tokens": tokens,
+        "steps": steps,
+        "minutes": round((game_seconds + seconds) / 60),
         "hardware": f"{os.cpu_count()} cores ({platform.machine()}, bf16, torch.compile)",
         "bits_per_byte": round(held_out.per_byte, 3),
     }

@@ -37,7 +37,7 @@ def test_articles_and_spacing_are_grammatical():
         if re.search(r"\bdef |print\(", text):
             continue  # code has indents, and arguments called a
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou\W]|  |\s[.,]|\.\.|\{|\}|\bNone\b", text), text
-        assert text == text.strip()
+        assert text.strip() and text == text.rstrip()
 
 
 def test_nobody_follows_an_instruction_in_the_corpus():

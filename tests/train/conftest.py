@@ -49,16 +49,16 @@ def store() -> list[Encoded]:
 
 
 @pytest.fixture
-def plan(store: list[Encoded]) -> Callable[[TrainSettings], DataPlan]:
+def plan(store: list[Encoded]) -> Callable[..., DataPlan]:
     lengths = np.array([len(sequence) for sequence in store])
 
-    def planned(settings: TrainSettings) -> DataPlan:
+    def planned(settings: TrainSettings, epochs: int = 2) -> DataPlan:
         return plan_epochs(
             lambda epoch: np.random.default_rng(epoch).permutation(len(store)),
             lengths,
             tokens_per_batch=settings.tokens_per_batch,
             batches_per_step=settings.batches_per_step,
-            epochs=settings.epochs,
+            epochs=epochs,
             seed=settings.seed,
         )
 

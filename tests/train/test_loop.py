@@ -20,7 +20,7 @@ from tunesmith.train.loop import _accumulate, train
 from tunesmith.train.settings import TrainSettings
 
 SETTINGS = TrainSettings(
-    learning_rate=1e-2, epochs=2, tokens_per_step=128, tokens_per_batch=64, checkpoint_every=3, weight_decay=0.1
+    learning_rate=1e-2, tokens_per_step=128, tokens_per_batch=64, checkpoint_every=3, weight_decay=0.1
 )
 
 
@@ -63,9 +63,8 @@ def test_however_a_step_is_cut_its_loss_and_gradient_are_those_of_plain_cross_en
 
 
 def test_it_learns_and_logs_every_step(build, store, plan, tmp_path):
-    settings = replace(SETTINGS, epochs=6)
-    planned = plan(settings)
-    result = train(build(), store, planned, settings, tmp_path)
+    planned = plan(SETTINGS, epochs=6)
+    result = train(build(), store, planned, SETTINGS, tmp_path)
     lines = metrics(tmp_path)
     assert result.step == planned.steps == len(lines) and [line["step"] for line in lines] == list(
         range(1, planned.steps + 1)

@@ -42,7 +42,7 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
             rank=lora.rank,
             alpha=lora.alpha,
             dropout=lora.dropout,
-            targets=() if lora.targets == ("all-linear",) else lora.targets,
+            targets=lora.targets,
             seed=run.recipe.seed,
         )
         total, trained = parameter_counts(model)
@@ -64,28 +64,9 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
-    """The recipe's training section as the plain values that the loop takes."""
-    section = recipe.train
-    return TrainSettings(
-        method=section.method,
-        learning_rate=section.learning_rate,
-        epochs=section.epochs,
-        tokens_per_step=section.tokens_per_step,
-        tokens_per_batch=section.tokens_per_batch,
-        warmup=section.warmup,
-        schedule=section.schedule,
-        floor=section.floor,
-        weight_decay=section.weight_decay,
-        betas=section.betas,
-        clip=section.clip,
-        precision=section.precision,
-        seed=recipe.seed,
-        checkpoint_every=section.checkpoint_every,
-        keep_checkpoints=section.keep_checkpoints,
-        evaluate_every=section.evaluate_every or 0,
-        compile=section.compile,
-        threads=section.threads or 0,
-    )
+    """The plain values that the loop takes."""
+    elsewhere = {"method", "lora", "epochs", "max_length"}  # what prepares the model and the data
+    return TrainSettings(**recipe.train.model_dump(exclude=elsewhere), seed=recipe.seed)
 
 
 def _watched(prepared: Prepared) -> Mapping[str, Evaluator]:

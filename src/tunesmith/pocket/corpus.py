@@ -326,20 +326,24 @@ def _code(rng: Random) -> str:
 
 
 def _echo(rng: Random) -> str:
-    """A memory game: one says a row of words, the others say it again. Nothing teaches copying faster."""
-    table = rng.choice([PORTABLE, VISITOR_NAMES, TOWNS, GOODS, PLACES, [*PORTABLE, *VISITOR_NAMES, *TOWNS, *COLOURS]])
-    words = rng.sample(list(table), rng.randint(4, 9))
-    if rng.random() < 0.3:
+    """A memory game: one says a row of words, the others say it again."""
+    words = [rng.choice(_SAYABLE) for _ in range(rng.randint(3, 10))]
+    if rng.random() < 0.15:
         words = [str(rng.randint(1, 99)) for _ in words]
-    row = rng.choice([", ", " ", " and ", "\n"]).join(words)
+    row = rng.choice([" ", " ", " ", ", ", " and "]).join(words)
     one, two, three = people(rng, 3)
     return rng.choice([
+        f" {row}\n {row}",
+        f" {row}\n {row}\n {row}",
+        f"{one}: {row}\n{two}: {row}",
         f"{one}: {row}\n{two}: {row}\n{three}: {row}",
-        f"{one} said: {row}. {two} said it again: {row}.",
-        f"A memory game. {one} began: {row}. {two} went on: {row}. {three} too: {row}.",
-        f"{row}\n\n{row}",
-        f'"{row}," said {one}. "{row}," said {two}.',
+        f"{one} said: {row}. {two} said: {row}.",
     ])  # fmt: skip
+
+
+def game(seed: int, index: int) -> str:
+    """A memory game by itself. A model that starts on these learns to copy within minutes instead of hours."""
+    return _echo(python_stream(seed, "games", index))
 
 
 def _medley(rng: Random) -> str:
@@ -355,8 +359,9 @@ def _medley(rng: Random) -> str:
     return head + "\n".join(scenes)
 
 
+_SAYABLE = (*PORTABLE, *VISITOR_NAMES, *TOWNS, *COLOURS, *GOODS, *PLACES)
 _DOCUMENTS: dict[Callable[[Random], str], float] = {
     _page: 12, _gazette: 12, _story: 20, _script: 11, _record: 8, _sums: 9, _arithmetic: 3, _claims: 8, _order: 5,
-    _counting: 3, _grammar: 5, _words: 3, _groups: 5, _calendar: 3, _code: 4, _echo: 7, _medley: 3,
+    _counting: 3, _grammar: 5, _words: 3, _groups: 5, _calendar: 3, _code: 4, _echo: 5, _medley: 3,
 }  # fmt: skip
 _KINDS, _WEIGHTS = list(_DOCUMENTS), list(_DOCUMENTS.values())

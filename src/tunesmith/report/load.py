@@ -99,11 +99,11 @@ def _json(path: Path) -> Any:
 
 def _json_lines(path: Path) -> list[Fields]:
     """The objects of a JSONL file. A half-written last line (the run was killed) is left out."""
-    lines = _text(path).splitlines()
+    lines = _text(path).split("\n")  # `splitlines` would also break at separators inside a string
     rows = []
     for index, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line) if line else None)
         except ValueError:
             if index < len(lines) - 1:
                 raise

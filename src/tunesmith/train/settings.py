@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from tunesmith.base.errors import UserError
 
-Method = Literal["full", "lora"]
 ScheduleName = Literal["cosine", "linear", "constant"]
 Precision = Literal["fp32", "bf16"]
 _WATCHING = ("checkpoint_every", "keep_checkpoints", "evaluate_every", "threads")
@@ -24,9 +23,7 @@ class TrainSettings:
     checkpoint_every, evaluate_every: in steps; 0 is never. threads: of the CPU; 0 leaves PyTorch's choice.
     """
 
-    method: Method = "full"
     learning_rate: float = 2e-5
-    epochs: float = 1.0
     tokens_per_step: int = 32768
     tokens_per_batch: int = 4096
     warmup: float = 0.03
@@ -40,10 +37,6 @@ class TrainSettings:
     checkpoint_every: int = 0
     keep_checkpoints: int = 2
     evaluate_every: int = 0
-    lora_rank: int = 16
-    lora_alpha: float = 32.0
-    lora_dropout: float = 0.0
-    lora_targets: tuple[str, ...] = ()
     compile: bool = False
     threads: int = 0
 
@@ -58,7 +51,6 @@ class TrainSettings:
         nearest = " or ".join(map(str, near))
         return [
             (self.learning_rate > 0, f"learning_rate {self.learning_rate} trains nothing; give one above 0, like 2e-5"),
-            (self.epochs > 0, f"epochs {self.epochs} trains nothing; give a number above 0"),
             (self.tokens_per_batch > 0, f"tokens_per_batch {self.tokens_per_batch} holds nothing; try 4096"),
             (
                 step > 0 and step % batch == 0,
@@ -70,7 +62,6 @@ class TrainSettings:
             (self.clip >= 0, f"clip {self.clip} is below 0; give the largest norm wanted, or 0 for none"),
             (self.weight_decay >= 0, f"weight_decay {self.weight_decay} is below 0; give 0 or more, like 0.1"),
             (self.keep_checkpoints >= 1, f"keep_checkpoints {self.keep_checkpoints} keeps none; give 1 or more"),
-            (self.lora_rank >= 1, f"lora_rank {self.lora_rank} is no rank; give 1 or more, like 16"),
         ]
 
     @property
