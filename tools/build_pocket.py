@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("src/tunesmith/pocket/weights"))
     parser.add_argument("--work", type=Path, default=Path("runs/pocket"), help="corpus and checkpoints go here")
-    parser.add_argument("--documents", type=int, default=252_000)
+    parser.add_argument("--documents", type=int, default=257_000)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     args = parser.parse_args()
 

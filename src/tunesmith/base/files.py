@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,10 +36,13 @@ def written_aside(path: Path) -> Iterator[Path]:
         else:
             aside.replace(path)
         _flush(path.parent)
-    except OSError as error:
+    except Exception as error:
+        # Libraries wrap the system's error in one of their own; the words stay.
+        if not isinstance(error, OSError) and os.strerror(errno.ENOSPC) not in str(error):
+            raise
         free = shutil.disk_usage(path.parent).free
         raise TunesmithError(
-            f"could not write {path}: {error.strerror or error} ({free / 1e6:,.0f} MB free there). "
+            f"could not write {path}: {getattr(error, 'strerror', None) or error} ({free / 1e6:,.0f} MB free there). "
             f"Nothing that was there before is lost. Free some space or choose another --output, and run again."
         ) from error
     finally:
