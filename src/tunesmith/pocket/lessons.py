@@ -23,13 +23,13 @@ from tunesmith.pocket.world import (
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A few different numbers below 100 to be put in order."""
+    """A few different numbers to be put in order."""
 
     values: tuple[int, ...]
 
     @classmethod
-    def draw(cls, rng: Random) -> Numbers:
-        return cls(tuple(rng.sample(range(1, 100), rng.randint(3, 5))))
+    def draw(cls, rng: Random, largest: int = 99) -> Numbers:
+        return cls(tuple(rng.sample(range(1, largest + 1), rng.randint(3, 5))))
 
     @property
     def text(self) -> str:

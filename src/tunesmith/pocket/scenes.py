@@ -229,9 +229,9 @@ class Collection:
     place: str
 
     @classmethod
-    def draw(cls, rng: Random) -> Collection:
-        start = rng.randint(5, 60)
-        change = rng.randint(2, 39) if rng.random() < 0.5 else -rng.randint(1, start - 2)
+    def draw(cls, rng: Random, largest: int = 60) -> Collection:
+        start = rng.randint(5, largest)
+        change = rng.randint(2, largest * 2 // 3 - 1) if rng.random() < 0.5 else -rng.randint(1, start - 2)
         return cls(people(rng, 1)[0], rng.choice(GOODS), start, change, rng.choice(PLACES))
 
     @property

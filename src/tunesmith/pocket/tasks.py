@@ -36,6 +36,7 @@ from tunesmith.pocket.world import (
 
 # Conversations of several turns are wanted at 10 to 15% of chat data, so their cluster is drawn more often.
 CLUSTER_WEIGHTS = {"dialogue": 2.0, "calendar": 0.7, "word_knowledge": 0.7}
+LARGEST = 20  # of the numbers to add, take away or sort: about what a model of three million parameters can learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,24 +232,24 @@ def _purchase_total(rng: Random) -> Example:
 
 
 def _collection_total(rng: Random) -> Example:
-    s = Collection.draw(rng)
+    s = Collection.draw(rng, LARGEST)
     fields = {"passage": s.tell(rng), "x": s.owner, "things": plural(s.thing)}
     return Example((s.thing, s.start, s.change), fields, f"{s.working}. The answer is {s.total}.")
 
 
 def _plain_sum(rng: Random) -> Example:
-    s = rng.choice((Collection, Purchase)).draw(rng)
+    s = Collection.draw(rng, LARGEST) if rng.random() < 0.5 else Purchase.draw(rng)
     sum_, result = s.working.split(" = ")
     return Example(sum_, {"sum": sum_}, result)
 
 
 def _sort_numbers(rng: Random) -> Example:
-    n = lessons.Numbers.draw(rng)
+    n = lessons.Numbers.draw(rng, LARGEST)
     return Example(n, {"numbers": n.text}, n.ascending)
 
 
 def _largest_number(rng: Random) -> Example:
-    n = lessons.Numbers.draw(rng)
+    n = lessons.Numbers.draw(rng, LARGEST)
     return Example(n, {"numbers": n.text}, str(max(n.values)))
 
 
