@@ -6,26 +6,12 @@ import copy
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-
-from tunesmith.model.attention import NAME
+from tiny import tiny_llama
 
 
 @pytest.fixture
 def model() -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=61,
-        tie_word_embeddings=True,
-        attn_implementation=NAME,
-    )
-    return LlamaForCausalLM(config)
+    return tiny_llama(61, tie_word_embeddings=True)
 
 
 @pytest.fixture

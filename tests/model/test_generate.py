@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny import tiny_llama
+from transformers import LlamaForCausalLM
 
 from tunesmith.base.random import python_stream
 from tunesmith.model.generate import generate, stream
@@ -16,22 +17,15 @@ STOP = frozenset(range(8))
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
-    torch.manual_seed(1)
-    torch.set_num_threads(1)  # threads only get in each other's way in so small a model
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=64,
+    return tiny_llama(
+        64,
+        seed=1,
         max_position_embeddings=128,
         initializer_range=0.5,  # far apart logits: no near ties that rounding could turn
         eos_token_id=sorted(STOP),
         bos_token_id=1,
         pad_token_id=0,
-    )
-    return LlamaForCausalLM(config).eval()
+    ).eval()
 
 
 @pytest.fixture(scope="module")

@@ -5,40 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny import byte_tokenizer, tiny_llama
 
 from tunesmith.base.errors import UserError
 from tunesmith.model.generate import generate
 from tunesmith.model.load import LoadedModel
 from tunesmith.serve import chat as module
 from tunesmith.serve.chat import Chat, open_chat, pieces, talk
-from tunesmith.tokens.templates import prompt_ids, shipped_template
-
-ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
-END = len(ALPHABET)
+from tunesmith.tokens.templates import prompt_ids
 
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
     """Every byte is a token, so that one character is spread over several."""
-    backend = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(ALPHABET)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", bos_token="<begin>")
-    tokenizer.chat_template = shipped_template("alpaca")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        vocab_size=len(tokenizer),
-        max_position_embeddings=400,
-        initializer_range=0.5,
-    )
-    return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, Path())
+    tokenizer = byte_tokenizer()
+    model = tiny_llama(len(tokenizer), max_position_embeddings=400, initializer_range=0.5)
+    return LoadedModel(model.eval(), tokenizer, Path())
 
 
 @pytest.fixture
@@ -67,7 +49,7 @@ def test_an_answer_is_what_generate_gives_for_the_prompt_as_served(loaded):
     ours = chat(loaded)
     said = "".join(ours.answer("What now?"))
     prompt = prompt_ids([{"role": "user", "content": "What now?"}], loaded.tokenizer)
-    (expected,) = generate(loaded.model, [prompt], stop={END}, max_new_tokens=20)
+    (expected,) = generate(loaded.model, [prompt], stop={loaded.tokenizer.eos_token_id}, max_new_tokens=20)
     text = loaded.tokenizer.decode(expected, skip_special_tokens=True)
     assert said == text.translate(module.CONTROLS)
     assert [message.role for message in ours.messages] == ["user", "assistant"]
@@ -100,7 +82,7 @@ def test_a_base_model_is_asked_plainly_and_its_answer_ends_with_its_paragraph(lo
     prompts = script(" Paris.\n\nWhat is next?")
     ours = chat(loaded, plain=True)
     assert "".join(ours.answer("The capital of France?")).strip() == "Paris."
-    assert prompts[0].startswith("<begin>The capital of France?")
+    assert prompts[0].startswith("<s>The capital of France?")
     assert ours.messages[-1].content == "Paris."
 
 
@@ -162,6 +144,6 @@ def test_the_tuned_model_is_asked_by_its_template_and_a_base_without_one_plainly
     loaded.tokenizer.chat_template = template
     for trained in (tmp_path / "model", None):
         assert list(open_chat(trained, str(tmp_path / "base")).answer("Well?"))
-    assert prompts == ["<begin>### Instruction:\nWell?\n\n### Response:\n", "<begin>Well?\n\nAnswer:"]
+    assert prompts == ["<s>### Instruction:\nWell?\n\n### Response:\n", "<s>Well?\n\nAnswer:"]
     with pytest.raises(UserError, match="no trained model yet"):
         open_chat(tmp_path / "run/model", "pocket")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny import byte_tokenizer, tiny_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.base.errors import UserError
 from tunesmith.serve.export import export_merged
@@ -21,26 +21,13 @@ IDS = torch.arange(24).view(2, 12)
 @pytest.fixture
 def trained(tmp_path) -> Path:
     """The folder of a tiny tuned model with all its weights."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        vocab_size=257,
-        eos_token_id=256,
-        pad_token_id=256,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config.eos_token_id = [256, 3]
-    folder = tmp_path / "model"
-    model.save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(alphabet)}, []))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    return folder
+    tokenizer = byte_tokenizer()
+    end = tokenizer.eos_token_id
+    model = tiny_llama(len(tokenizer), eos_token_id=end, pad_token_id=end)
+    model.generation_config.eos_token_id = [end, 3]
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
@@ -52,7 +39,7 @@ def test_a_full_model_is_exported_as_it_is(trained, tmp_path):
     folder = export_merged(trained, tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(folder)
     assert torch.equal(logits(again), logits(AutoModelForCausalLM.from_pretrained(trained)))
-    assert again.generation_config.eos_token_id == [256, 3]
+    assert again.generation_config.eos_token_id == [257, 3]
     assert AutoTokenizer.from_pretrained(folder).chat_template == TEMPLATE
 
 
@@ -64,7 +51,7 @@ def test_an_adapter_is_merged_into_the_weights(trained, tmp_path):
     folder = export_merged(tmp_path / "adapter", tmp_path / "out")
     merged = AutoModelForCausalLM.from_pretrained(folder)
     assert not list(folder.glob("adapter*"))
-    assert merged.generation_config.eos_token_id == [256, 3]
+    assert merged.generation_config.eos_token_id == [257, 3]
     assert not torch.allclose(logits(merged), logits(AutoModelForCausalLM.from_pretrained(trained)), atol=1e-2)
     torch.testing.assert_close(logits(merged), logits(adapted), atol=1e-4, rtol=1e-4)
     assert AutoTokenizer.from_pretrained(folder).chat_template == TEMPLATE

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny import tiny_llama
 
-from tunesmith.model.attention import NAME
 from tunesmith.tokens.batches import DataPlan, plan_epochs
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.train.settings import TrainSettings
@@ -19,22 +17,7 @@ from tunesmith.train.settings import TrainSettings
 @pytest.fixture
 def build() -> Callable[[], Any]:
     """The same model every time."""
-
-    def model() -> Any:
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=61,
-            tie_word_embeddings=True,
-            attn_implementation=NAME,
-        )
-        return LlamaForCausalLM(config)
-
-    return model
+    return lambda: tiny_llama(61, tie_word_embeddings=True)
 
 
 @pytest.fixture

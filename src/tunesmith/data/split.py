@@ -100,7 +100,7 @@ def _check(rows: Sequence[Conversation], clusters: Sequence[str], fractions: Map
     for cluster in clusters:
         if cluster not in known:
             raise UserError(
-                f"cluster {cluster!r} was to be held out, and no row belongs to it, so it would measure nothing. "
+                f"data.hold_out.clusters names {cluster!r}, and no row belongs to it, so it would measure nothing. "
                 f"{nearest(cluster, known)}"
             )
     for name, fraction in fractions.items():

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 from tunesmith.base.errors import LimitBroken
 from tunesmith.base.files import value_hash
 from tunesmith.base.progress import say
@@ -20,6 +17,7 @@ from tunesmith.pipeline.preparing import Prepared, prepare, tokenizer_of
 from tunesmith.pipeline.training import train_model
 from tunesmith.recipe import LoadedRecipe
 from tunesmith.report.page import write_report
+from tunesmith.report.terminal import print_comparison
 
 __all__ = ["inspect", "report", "run"]
 
@@ -44,7 +42,9 @@ def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
         return OK
     if until == "report":
         page = write_report(path)
-        _print(summary)
+        print_comparison(summary)
+        for warning in summary["warnings"]:
+            say(f"Warning: {warning}")
         say(f"Report: {page}\nChat:   tunesmith chat {path}")
     _check_limits(summary)
     return OK
@@ -75,51 +75,6 @@ def _train_and_measure(folder: RunFolder, prepared: Prepared, tokenizer: Any, un
         return None
     after = measured(folder, prepared, TUNED, of_tuned, tuned)
     return write_comparison(folder, prepared, before, after)
-
-
-def _print(summary: Mapping[str, Any]) -> None:
-    """The table of base against tuned model, on stdout."""
-    table = Table(title="Base against tuned, on the same held-out rows", title_justify="left")
-    for column in ("", "rows", "base (chat)", "base (plain)", "tuned", "difference, 95% interval"):
-        table.add_column(column, justify="left" if not column else "right")
-    for level, results in summary["generation"]["levels"].items():
-        row = results["overall"]
-        low, mean, high = (100 * row["difference"][part] for part in ("low", "mean", "high"))
-        styles = [
-            f"{100 * row['base'][style]['mean']:.1f}%" if style in row["base"] else "" for style in ("chat", "plain")
-        ]
-        table.add_row(
-            level.replace("_", " "),
-            str(row["n"]),
-            *styles,
-            f"{100 * row['tuned']['mean']:.1f}%",
-            f"{mean:+.1f} ({low:+.1f} to {high:+.1f})",
-        )
-    for level, results in summary["loss"].items():
-        row = results["overall"]
-        low, mean, high = (row["difference"][part] for part in ("low", "mean", "high"))
-        name = f"loss, {level.replace('_', ' ')}"
-        table.add_row(
-            name,
-            str(row["n"]),
-            f"{row['base']:.3f}",
-            "",
-            f"{row['tuned']:.3f}",
-            f"{mean:+.3f} ({low:+.3f} to {high:+.3f})",
-        )
-    if forgetting := summary["forgetting"]:
-        change = "{rise:+.1%} ({low:+.1%} to {high:+.1%})".format(**forgetting)
-        table.add_row(
-            "bits per byte of plain text",
-            str(forgetting["documents"]),
-            "",
-            f"{forgetting['base']:.3f}",
-            f"{forgetting['tuned']:.3f}",
-            change,
-        )
-    Console(width=None).print(table)
-    for warning in summary["warnings"]:
-        say(f"Warning: {warning}")
 
 
 def _check_limits(summary: Mapping[str, Any]) -> None:
