@@ -222,7 +222,6 @@ def _tokens(clusters: dict[str, tuple[str, ...]], rng: np.random.Generator, text
         "sequences": 20_516,
         "tokens": 2_540_000,
         "supervised": 611_000,
-        "refused": 24,
         "packing": {"efficiency": 0.9931, "rows": 4_995, "budget": 512},
         "lengths": {"edges": [i * 40 for i in range(13)], "counts": counts},
         "chat_template": "{% for message in messages %}<|"

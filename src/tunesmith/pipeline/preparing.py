@@ -59,7 +59,7 @@ def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
         _refuse_to_replace(run)
         with run.stage("prepare", key):
             _prepare(run, tokenizer)
-    return _open(run)
+    return _open(run, tokenizer)
 
 
 def _key(recipe: Recipe, tokenizer: Any) -> str:
@@ -232,7 +232,7 @@ def _supervise(
 # Mixing and planning, from the files that preparing wrote
 
 
-def _open(run: RunFolder) -> Prepared:
+def _open(run: RunFolder, tokenizer: Any) -> Prepared:
     store = TokenStore.open(run.path / "tokens" / "store")
     held_out: dict[str, list[Conversation]] = {level: [] for level in LEVELS}
     for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
@@ -249,7 +249,11 @@ def _open(run: RunFolder) -> Prepared:
         seed=run.recipe.seed,
     )
     write_json(run.path / "ledger" / "mixture.json", mixture)
-    write_json(run.path / "tokens" / "summary.json", _summary(store, plan, train.tokens_per_batch))
+    template = {
+        "chat_template": tokenizer.chat_template,
+        "stop_tokens": tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)),
+    }
+    write_json(run.path / "tokens" / "summary.json", _summary(store, plan, train.tokens_per_batch) | template)
     return Prepared(store, held_out, read_json(run.path / "data" / "texts.json"), plan)
 
 
