@@ -374,3 +374,44 @@ def test_package_imports_neither_torch_nor_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="encode"):
         tunesmith.nothing  # noqa: B018
+
+
+def test_oldest_turns_make_way_if_wanted():
+    tokenizer = KINDS["chatml"].tokenizer()
+    system = {"role": "system", "content": "Be kind."}
+    conversation = [system, *turns(*(text for number in range(6) for text in (f"Question {number}", "Well. " * 9)))]
+    whole = encode(conversation, tokenizer)[0]
+    for most in range(len(whole), 20, -7):
+        try:
+            (sequence,) = encode(conversation, tokenizer, max_length=most, too_long="oldest_turns")
+        except SupervisionError as error:
+            assert error.reason == "too_long"
+            (last,) = encode([system, *conversation[-2:]], tokenizer)
+            assert len(last) > most  # even the last exchange alone
+            continue
+        first = sequence.turns[0][0] - 1  # the oldest question that is left
+        (expected,) = encode([system, *conversation[first:]], tokenizer)
+        assert np.array_equal(sequence.ids, expected.ids) and np.array_equal(sequence.supervised, expected.supervised)
+        assert [message for message, _, _ in sequence.turns] == list(range(first + 1, 13, 2))
+        if first > 1:
+            assert len(encode([system, *conversation[first - 2 :]], tokenizer)[0]) > most  # no more went than had to
+    with pytest.raises(UserError, match="too_long is 'cut'"):
+        encode(conversation, tokenizer, too_long="cut")
+
+
+def test_rows_that_were_shortened_are_told():
+    tokenizer = KINDS["chatml"].tokenizer()
+    texts = [["a", "b"], ["Long " * 30, "b", "c", "d"]]
+    rows = [Conversation(str(n), tuple(message(m) for m in turns(*text))) for n, text in enumerate(texts)]
+    told = []
+    found = list(
+        encode_many(
+            rows,
+            tokenizer,
+            on_drop=lambda row, error: pytest.fail(str(error)),
+            on_shorten=lambda row, left_out: told.append((row.id, left_out)),
+            max_length=24,
+            too_long="oldest_turns",
+        )
+    )
+    assert told == [("1", 2)] and [row.id for row, _ in found] == ["0", "1"]

@@ -5,6 +5,7 @@ from kinds import KINDS, Kind
 
 from tunesmith import Message, encode
 from tunesmith.base.errors import SupervisionError, UserError
+from tunesmith.tokens import templates
 from tunesmith.tokens.templates import (
     SHIPPED,
     chat_template_of,
@@ -13,6 +14,7 @@ from tunesmith.tokens.templates import (
     shipped_template,
     stop_token_ids,
     tokenise,
+    with_args,
 )
 
 ASKED = [{"role": "user", "content": "Hello there"}]
@@ -135,3 +137,54 @@ def test_tokenise_is_what_transformers_does(split):
     texts = ["Hello there", " a\n\n b", "", "🙂é<|im_end|></s>x"]
     assert tokenise(tokenizer, texts) == tokenizer(texts, add_special_tokens=False)["input_ids"]
     assert tokenise(tokenizer, []) == []
+
+
+def test_arguments_are_saved_in_the_template():
+    kind = KINDS["qwen3"]
+    for value in (False, True):
+        tokenizer = kind.tokenizer()
+        expected = prompt_ids(ASKED, tokenizer, template_args={"enable_thinking": value})
+        chosen = chat_template_of(tokenizer, template_args={"enable_thinking": value})
+        assert f"enable_thinking: {str(value).lower()}" in chosen.said
+        tokenizer.chat_template = chosen.text
+        assert prompt_ids(ASKED, tokenizer) == expected
+        other = prompt_ids(ASKED, kind.tokenizer(), template_args={"enable_thinking": not value})
+        assert prompt_ids(ASKED, tokenizer, template_args={"enable_thinking": not value}) == other != expected
+
+
+VALUES = [None, True, 3, -2.5, 'it\'s "é" \\ {{ 1 }} {% x %}\n', ["a", [1]], {"k": {"v": False}}]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_any_plain_value_can_be_saved(value):
+    tokenizer = KINDS["chatml"].tokenizer()
+    template = "\n{{ x | tojson }}"
+    assert tokenizer.apply_chat_template(
+        ASKED, chat_template=with_args(template, {"x": value}), tokenize=False
+    ) == tokenizer.apply_chat_template(ASKED, chat_template=template, tokenize=False, x=value)
+
+
+def test_arguments_that_can_not_be_saved():
+    with pytest.raises(UserError, match=r"no argument 'enable_thinkin'.*It reads enable_thinking"):
+        chat_template_of(KINDS["qwen3"].tokenizer(), template_args={"enable_thinkin": False})
+    with pytest.raises(UserError, match="can't be saved"):
+        with_args("{{ x }}", {"x": object()})
+
+
+def test_a_template_that_never_ends_is_ended(monkeypatch):
+    monkeypatch.setattr(templates, "SECONDS_TO_RENDER", 0.2)
+    tokenizer = KINDS["chatml"].tokenizer()
+    for_ever = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    tokenizer.chat_template = f"{{% if messages | length > 2 %}}{for_ever}{{% endif %}}" + tokenizer.chat_template
+    messages = [{"role": role, "content": "Hello"} for role in ("user", "assistant") * 2]
+    with pytest.raises(SupervisionError, match=r"within 0 s; it may\s+loop for ever") as refusal:
+        encode(messages, tokenizer)
+    assert refusal.value.reason == "template_too_slow"
+    assert encode(messages[:2], tokenizer)
+
+
+def test_a_template_that_reaches_for_what_is_forbidden_is_refused():
+    tokenizer = KINDS["chatml"].tokenizer()
+    tokenizer.chat_template = "{{ messages.__class__.__mro__ }}"
+    with pytest.raises(UserError, match="unsafe"):
+        chat_template_of(tokenizer)

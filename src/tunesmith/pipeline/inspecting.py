@@ -17,6 +17,7 @@ from tunesmith.data.ledger import Ledger
 from tunesmith.model.load import load_tokenizer
 from tunesmith.pipeline.preparing import read, tokenizer_of
 from tunesmith.recipe import LoadedRecipe
+from tunesmith.recipe.models import Train
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import encode_conversation
@@ -69,13 +70,15 @@ def _encoded(loaded: LoadedRecipe, tokenizer: object, row: str | None) -> list[t
         raise UserError(f"there is no row {row}. A row's id is SOURCE:LINE; the recipe's sources are: {known}.")
     out: list[tuple[str, Encoded]] = []
     for one in islice(rows, SHOWN):
-        out += [(one.id, sequence) for sequence in _sequences(one, tokenizer, loaded.recipe.train.max_length)]
+        out += [(one.id, sequence) for sequence in _sequences(one, tokenizer, loaded.recipe.train)]
     return out
 
 
-def _sequences(row: Conversation, tokenizer: object, max_length: int) -> tuple[Encoded, ...]:
+def _sequences(row: Conversation, tokenizer: object, train: Train) -> tuple[Encoded, ...]:
     try:
-        return encode_conversation(row, tokenizer, max_length=max_length)
+        return encode_conversation(
+            row, tokenizer, supervise=train.supervise, max_length=train.max_length, too_long=train.too_long
+        )
     except SupervisionError as error:
         say(f"{row.id} would be left out ({error.reason}): {error}")
         return ()

@@ -73,7 +73,7 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
             "files": [file_hash(file) for file in track(files, "Reading files", len(files))],
             "data": recipe.data.model_dump(mode="json"),
             "forgetting": recipe.evaluate.forgetting and recipe.evaluate.forgetting.model_dump(mode="json"),
-            "length": recipe.train.max_length,
+            "supervision": [recipe.train.max_length, recipe.train.too_long, recipe.train.supervise],
             "seed": recipe.seed,
             "template": tokenizer.chat_template,
             "tokenizer": backend.to_str() if backend else tokenizer.get_vocab(),
@@ -207,7 +207,8 @@ def _supervise(
     run: RunFolder, tokenizer: Any, rows: dict[str, Conversation], replay: list[Conversation], ledger: Ledger
 ) -> _Tokens:
     """Encode every row, held-out rows and replay too, into the token store; rows that can't be are dropped."""
-    by_source = run.recipe.data.mix.by == "source"
+    train, by_source = run.recipe.train, run.recipe.data.mix.by == "source"
+    shortened: list[str] = []
     drops: list[Drop] = []
     everything = [*rows.values(), *replay]
 
@@ -215,7 +216,15 @@ def _supervise(
         drops.append(Drop(row.id, "supervise", error.reason, str(error)))
 
     def sequences() -> Iterable[tuple[Encoded, str, str]]:
-        encoded = encode_many(everything, tokenizer, on_drop=dropped, max_length=run.recipe.train.max_length)
+        encoded = encode_many(
+            everything,
+            tokenizer,
+            on_drop=dropped,
+            on_shorten=lambda row, _: shortened.append(row.id),
+            supervise=train.supervise,
+            max_length=train.max_length,
+            too_long=train.too_long,
+        )
         for row, parts in track(encoded, "Tokenising", len(everything)):
             group = REPLAY if row.is_text else (row.source if by_source else row.cluster)
             for part in parts:
@@ -223,9 +232,11 @@ def _supervise(
 
     store = TokenStore.write(run.path / "tokens" / "store", sequences(), {}, vocabulary=len(tokenizer))
     kept = set(store.row_ids)
-    ledger.step("supervise", len(everything), len(kept), drops, note=f"{len(store):,} sequences")
+    ledger.step("supervise", len(everything), len(kept), drops, len(shortened), f"{len(store):,} sequences")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(drop.reason for drop in drops).items())
-    say(f"Tokens: {store.tokens:,} in {len(store):,} sequences." + (f" Left out: {reasons}." if drops else ""))
+    left = f" Left out: {reasons}." if drops else ""
+    left += f" Shortened by their oldest turns: {len(shortened):,} rows." if shortened else ""
+    say(f"Tokens: {store.tokens:,} in {len(store):,} sequences.{left}")
     return _Tokens(store, kept)
 
 
@@ -347,7 +358,7 @@ def _summary(store: TokenStore, plan: DataPlan, budget: int) -> dict[str, Any]:
 def tokenizer_of(recipe: Recipe, load: Callable[..., Any]) -> Any:
     """The base's tokenizer with the chat template that the recipe chooses; says which one it is."""
     tokenizer = load(recipe.base, trust_remote_code=recipe.trust_remote_code)
-    chosen = chat_template_of(tokenizer, recipe.chat_template)
+    chosen = chat_template_of(tokenizer, recipe.chat_template, recipe.template_args)
     tokenizer.chat_template = chosen.text
     stops = [tokenizer.convert_ids_to_tokens(stop) for stop in stop_token_ids(tokenizer)]
     say(f"Base: {recipe.base}. {chosen.said} An answer ends with {stops[0]}.")

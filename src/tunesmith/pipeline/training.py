@@ -65,7 +65,14 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
 
 def settings_of(recipe: Recipe) -> TrainSettings:
     """The plain values that the loop takes."""
-    elsewhere = {"method", "lora", "epochs", "max_length"}  # what prepares the model and the data
+    elsewhere = {
+        "method",
+        "lora",
+        "epochs",
+        "max_length",
+        "too_long",
+        "supervise",
+    }  # what prepares the model and the data
     return TrainSettings(**recipe.train.model_dump(exclude=elsewhere), seed=recipe.seed)
 
 

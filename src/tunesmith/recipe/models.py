@@ -173,7 +173,11 @@ class Train(Section):
     epochs: Annotated[float, Field(gt=0, le=1000)] = 2.0
     """Draws of the mixture that are trained on; 0.5 is the first half of one."""
     max_length: Annotated[int, Field(ge=16)] = 2048
-    """Longest sequence, in tokens. Longer rows are dropped and counted, never cut."""
+    """Longest sequence, in tokens. No answer is ever cut."""
+    too_long: Literal["drop", "oldest_turns"] = "drop"
+    """What becomes of longer rows: dropped, or shortened by whole turns, the oldest first. Either is counted."""
+    supervise: Literal["assistant", "last"] = "assistant"
+    """Train on every answer of a conversation, or on the last alone. A message's own `train: false` counts as well."""
     tokens_per_batch: Annotated[int, Field(ge=16)] = Field(default_factory=lambda given: given.get("max_length", 2048))
     """Tokens per packed row, the unit that has to fit in memory; by default `max_length`."""
     tokens_per_step: Annotated[int, Field(ge=16)] = Field(
@@ -259,6 +263,8 @@ class Recipe(Section):
     """The base model: `pocket` (embedded, works offline), a model id of the Hub, or a local folder."""
     chat_template: Text | None = None
     """By default the base model's own; otherwise the name of a shipped one, or a Jinja file."""
+    template_args: Mapping[Text, Any] = {}
+    """Arguments of the chat template that serving will use, e.g. `{enable_thinking: false}`; saved in the template."""
     trust_remote_code: bool = False
     """Run the Python code that some models of the Hub carry. Only for authors you trust."""
     seed: int = 0

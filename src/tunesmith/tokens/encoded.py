@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,11 @@ class Encoded:
         for _, start, end in turns:
             supervised[start:end] = True
         return cls(array, supervised, turns)
+
+    def of_messages(self, origins: Sequence[int]) -> Encoded:
+        """The same tokens; message i of the spans is named `origins[i]`."""
+        turns = tuple((origins[message], start, end) for message, start, end in self.turns)
+        return Encoded(self.ids, self.supervised, turns)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -16,15 +16,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.base.errors import SupervisionError
+from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.templates import AnyMessage, any_of, tokenise
-from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special
+from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special, field_of
 
 __all__ = ["Encoded", "encode", "encode_conversation", "encode_many", "encode_text"]
 
@@ -32,6 +32,7 @@ CONVERSATIONS_AT_ONCE = 1024
 LONGEST_KEPT_HEAD = 128
 """Characters. The tokens of longer heads are not worth remembering: they hold a user's text."""
 
+TooLong = Literal["drop", "oldest_turns"]
 Span = tuple[int, int, int]
 Outcome = tuple[Encoded, ...] | SupervisionError
 
@@ -44,6 +45,7 @@ def encode(
     supervise: Supervise = "assistant",
     template_args: Mapping[str, Any] | None = None,
     max_length: int | None = None,
+    too_long: TooLong = "drop",
 ) -> tuple[Encoded, ...]:
     """The exact tokens of a conversation, and which of them are supervised.
 
@@ -54,12 +56,14 @@ def encode(
     supervise: "assistant" (every assistant message), "last" (the last of them) or a choice for each message.
     template_args: further arguments of the template (`enable_thinking`, say); serving must use the same.
     max_length: tokens; the most a sequence may have.
+    too_long: of a conversation that has more, "drop" refuses it; "oldest_turns" leaves out its oldest exchanges (a
+        user's message and all up to the next one; a system message stays) until the rest fits.
 
     Returns one sequence, or several where the template shows later turns another history than earlier ones.
 
     Raises SupervisionError, its `reason` saying why, for whatever can't be supervised exactly; nothing is ever cut.
     """
-    supervisor = _Supervisor(tokenizer, template_args, max_length)
+    supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
     return _or_raise(supervisor.encode([_Row(list(messages), tools, supervise)])[0])
 
 
@@ -70,9 +74,10 @@ def encode_conversation(
     supervise: Supervise = "assistant",
     template_args: Mapping[str, Any] | None = None,
     max_length: int | None = None,
+    too_long: TooLong = "drop",
 ) -> tuple[Encoded, ...]:
     """`encode` for a row of instruction data, `encode_text` for a row of plain text."""
-    supervisor = _Supervisor(tokenizer, template_args, max_length)
+    supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
     return _or_raise(supervisor.encode([_Row(conversation.messages, conversation.tools, supervise)])[0])
 
 
@@ -92,19 +97,25 @@ def encode_many(
     tokenizer: Any,
     *,
     on_drop: Callable[[Conversation, SupervisionError], None],
+    on_shorten: Callable[[Conversation, int], None] | None = None,
     supervise: Supervise = "assistant",
     template_args: Mapping[str, Any] | None = None,
     max_length: int | None = None,
+    too_long: TooLong = "drop",
 ) -> Iterator[tuple[Conversation, tuple[Encoded, ...]]]:
     """`encode_conversation` for many rows, in their order, at about the speed of the tokenizer alone.
 
     Rows that can't be supervised exactly go to `on_drop`, with the error that `encode_conversation` raises for them,
-    and are not among the results. Holds a thousand rows at a time.
+    and are not among the results. Of rows that lost oldest turns, `on_shorten` gets the number of messages left out.
+    Holds a thousand rows at a time.
     """
-    supervisor = _Supervisor(tokenizer, template_args, max_length)
+    supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
     rows = iter(conversations)
     while batch := list(islice(rows, CONVERSATIONS_AT_ONCE)):
         outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in batch])
+        if on_shorten:
+            for index, left_out in supervisor.shortened.items():
+                on_shorten(batch[index], left_out)
         for conversation, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, SupervisionError):
                 on_drop(conversation, outcome)
@@ -113,15 +124,32 @@ def encode_many(
 
 
 class _Row(NamedTuple):
+    """origins: of a shortened row, which message of the whole conversation each of `messages` is."""
+
     messages: Sequence[AnyMessage]
     tools: Tools
     supervise: Supervise
+    origins: Sequence[int] = ()
 
     @property
     def text(self) -> str | None:
         """The content of a row of plain text."""
         first = self.messages[0] if len(self.messages) == 1 else None
         return first.content if isinstance(first, Message) and first.role == "text" else None
+
+    def without_oldest(self) -> _Row | None:
+        """The row without its oldest exchange; None if only one is left."""
+        asked = [index for index, message in enumerate(self.messages) if field_of(message, "role") == "user"]
+        if len(asked) < 2:
+            return None
+        kept = [
+            index
+            for index, message in enumerate(self.messages)
+            if index >= asked[1] or (index < asked[0] and field_of(message, "role") == "system")
+        ]
+        chosen = self.supervise if isinstance(self.supervise, str) else [self.supervise[index] for index in kept]
+        origins = self.origins or range(len(self.messages))
+        return _Row([self.messages[index] for index in kept], self.tools, chosen, [origins[index] for index in kept])
 
 
 class _Chain(NamedTuple):
@@ -144,13 +172,21 @@ class _Chain(NamedTuple):
 
 
 class _Supervisor:
-    """Encodes rows; what it has to know about tokenizer and template is found once."""
+    """Encodes rows; what it has to know about tokenizer and template is found once.
 
-    def __init__(self, tokenizer: Any, template_args: Mapping[str, Any] | None, max_length: int | None) -> None:
+    shortened: of the rows encoded last, by index, how many messages were left out of those that were too long.
+    """
+
+    def __init__(
+        self, tokenizer: Any, template_args: Mapping[str, Any] | None, max_length: int | None, too_long: TooLong
+    ) -> None:
+        if too_long not in get_args(TooLong):
+            raise UserError(f"too_long is {too_long!r}. Give {' or '.join(map(repr, get_args(TooLong)))}.")
         assert max_length is None or max_length > 1, "a sequence needs a token to predict and one to predict it from"
         self._tokenizer = tokenizer
         self._template_args = template_args
         self._max_length = max_length
+        self._shortens = too_long == "oldest_turns"
         added = tokenizer.added_tokens_decoder
         self._special = any_of(token.content for token in added.values() if token.special)
         self._added = any_of(token.content for token in added.values())
@@ -163,6 +199,7 @@ class _Supervisor:
 
     def encode(self, rows: Sequence[_Row]) -> list[Outcome]:
         """The sequences of each row, or why there are none."""
+        self.shortened: dict[int, int] = {}
         outcomes: dict[int, Outcome] = {}
         texts: dict[int, str] = {}
         conversations: dict[int, list[Turn]] = {}
@@ -180,8 +217,21 @@ class _Supervisor:
             try:
                 outcomes[index] = self._short_enough(found or self._turn_by_turn(turns))
             except SupervisionError as error:
-                outcomes[index] = error
+                outcomes[index] = self._shortened(rows[index], index, error)
         return [outcomes[index] for index in range(len(rows))]
+
+    def _shortened(self, row: _Row, index: int, error: SupervisionError) -> Outcome:
+        """The sequences of a row that is too long without its oldest exchanges, if that is wanted; else the error."""
+        shorter = row.without_oldest() if self._shortens and error.reason == "too_long" else None
+        while shorter:
+            try:
+                sequences = self._short_enough(self._turn_by_turn(self._turns(shorter)))
+            except SupervisionError as still:
+                shorter = shorter.without_oldest() if still.reason == "too_long" else None
+            else:
+                self.shortened[index] = len(row.messages) - len(shorter.messages)
+                return tuple(sequence.of_messages(shorter.origins) for sequence in sequences)
+        return error
 
     def _turns(self, row: _Row) -> list[Turn]:
         # Made when first needed: plain text needs no chat template, so it doesn't fail for want of a good one.
@@ -280,7 +330,7 @@ class _Supervisor:
             raise SupervisionError(
                 "too_long",
                 f"the conversation has {longest} tokens, max_length is {self._max_length}, and answers are never cut. "
-                f"Raise max_length, or leave the row out.",
+                f"Raise max_length, let too_long be oldest_turns, or leave the row out.",
             )
         return sequences
 

@@ -5,6 +5,8 @@ Rendering is transformers' own `apply_chat_template` (sandboxed), so that traini
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from tunesmith.base.conversation import Message
+from tunesmith.base.deadline import time_limit
 from tunesmith.base.errors import SupervisionError, UserError
 
 SHIPPED = ("chatml", "alpaca", "plain")
@@ -23,8 +26,13 @@ DEFAULT = "alpaca"
 Template = str | dict[str, str]
 AnyMessage = Message | Mapping[str, Any]
 
+SECONDS_TO_RENDER = 10.0
+
 _NOT_FOR_TEMPLATES = ("train", "weight")
-_TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_NOT_ARGUMENTS = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token")
+_TEMPLATE_FAULTS = (
+    TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,17 @@ def chat_template_of(
 
     choice: a name in SHIPPED, or the path of a Jinja file; None takes the tokenizer's own template, and DEFAULT for a
     base model that has none.
+    template_args: written into the template, see `with_args`.
 
-    Raises UserError if `choice` is neither, or if the template ends turns with no token of this tokenizer.
+    Raises UserError if `choice` is neither, if the template knows no such argument, or if it ends turns with no token
+    of this tokenizer.
     """
     chosen = _chosen(tokenizer, choice)
+    if template_args:
+        given = ", ".join(f"{name}: {json.dumps(value)}" for name, value in template_args.items())
+        chosen = ChosenTemplate(with_args(chosen.text, template_args), f"{chosen.said} Saved in it: {given}.")
     try:
-        ChatTemplate(tokenizer, template_args, chosen.text).stops()
+        ChatTemplate(tokenizer, template=chosen.text).stops()
     except SupervisionError as error:
         raise UserError(f"{chosen.said} It does not suit this tokenizer: {error}") from error
     return chosen
@@ -86,6 +99,42 @@ def _chosen(tokenizer: Any, choice: str | None) -> ChosenTemplate:
         f"chat_template: {choice!r} is neither a file nor one of {', '.join(SHIPPED)}. Give the path of a Jinja file "
         f"or one of these names, or leave it out to use the base model's own template."
     )
+
+
+def with_args(template: Template, args: Mapping[str, Any]) -> Template:
+    """The template with `args` as the defaults of its arguments: whatever serves it renders as training did.
+
+    Who passes such an argument when serving still overrides it.
+    Raises UserError for an argument that the template does not read, or a value that is not plain JSON.
+    """
+    if not isinstance(template, str):
+        return {name: str(with_args(text, args)) for name, text in template.items()}
+    words = set(re.findall(r"[^\W\d]\w*", template)) - set(_NOT_ARGUMENTS)
+    for name in args:
+        if name not in words:
+            near = ", ".join(sorted(difflib.get_close_matches(name, words, n=3)))
+            raise UserError(
+                f"template_args: the chat template reads no argument {name!r}, so it would change nothing. "
+                + (f"It reads {near}." if near else "Leave it out, or choose another chat_template.")
+            )
+    preset = (
+        f"{{% if {name} is not defined %}}{{% set {name} = {_literal(args[name])} %}}{{% endif %}}" for name in args
+    )
+    return "".join(preset) + "{{ '' }}" + template  # which keeps a line break at the template's start
+
+
+def _literal(value: Any) -> str:
+    """JSON as a Jinja expression."""
+    match value:
+        case None | bool():
+            return str(value).lower()
+        case int() | float() | str():
+            return json.dumps(value, ensure_ascii=False)
+        case list() | tuple():
+            return f"[{', '.join(map(_literal, value))}]"
+        case Mapping():
+            return f"{{{', '.join(f'{_literal(str(key))}: {_literal(inner)}' for key, inner in value.items())}}}"
+    raise UserError(f"template_args: {value!r} can't be saved with a template. Give text, numbers, lists or mappings.")
 
 
 def for_template(messages: Iterable[AnyMessage]) -> list[dict[str, Any]]:
@@ -136,17 +185,25 @@ class ChatTemplate:
     ) -> str:
         """The text of `messages`, with the generation prompt at its end if `prompt`.
 
-        Raises SupervisionError("template_refused") with the template's own words if it can't render them.
+        Raises SupervisionError, "template_refused" with the template's own words if it can't render them, or
+        "template_too_slow" if it takes longer than SECONDS_TO_RENDER.
         """
         try:
-            rendered: str = self.tokenizer.apply_chat_template(
-                messages,
-                tools=[dict(tool) for tool in tools] if tools else None,
-                chat_template=self.text_for(tools),
-                add_generation_prompt=prompt,
-                tokenize=False,
-                **self.args,
-            )
+            with time_limit(SECONDS_TO_RENDER):
+                rendered: str = self.tokenizer.apply_chat_template(
+                    messages,
+                    tools=[dict(tool) for tool in tools] if tools else None,
+                    chat_template=self.text_for(tools),
+                    add_generation_prompt=prompt,
+                    tokenize=False,
+                    **self.args,
+                )
+        except TimeoutError as error:
+            raise SupervisionError(
+                "template_too_slow",
+                f"the chat template did not render {len(messages)} message(s) within {SECONDS_TO_RENDER:.0f} s; it may "
+                f"loop for ever. Choose another chat_template.",
+            ) from error
         except _TEMPLATE_FAULTS as error:
             roles = ", ".join(str(message.get("role")) for message in messages) or "none"
             raise SupervisionError(

@@ -136,7 +136,7 @@ def check_no_special(text: str, where: str, reserved: Any) -> None:
 
 def _chosen(messages: Sequence[AnyMessage], supervise: Supervise) -> list[int]:
     """The indices of the messages to supervise."""
-    assistant = [index for index, message in enumerate(messages) if _get(message, "role") == "assistant"]
+    assistant = [index for index, message in enumerate(messages) if field_of(message, "role") == "assistant"]
     if supervise == "last":
         assistant = assistant[-1:]
     elif not isinstance(supervise, str):
@@ -161,13 +161,14 @@ def _chosen(messages: Sequence[AnyMessage], supervise: Supervise) -> list[int]:
 
 
 def _trains(message: AnyMessage, index: int) -> bool:
-    weight = _get(message, "weight")
+    weight = field_of(message, "weight")
     if weight not in (None, 0, 1):
         raise UserError(f"message {index} has weight {weight!r}. A message is trained (1) or not (0), nothing between.")
-    return _get(message, "train") is not False and weight != 0
+    return field_of(message, "train") is not False and weight != 0
 
 
-def _get(message: AnyMessage, name: str) -> Any:
+def field_of(message: AnyMessage, name: str) -> Any:
+    """A field of a message in either shape; None where it has none."""
     return getattr(message, name, None) if isinstance(message, Message) else message.get(name)
 
 
