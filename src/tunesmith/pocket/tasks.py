@@ -36,7 +36,7 @@ from tunesmith.pocket.world import (
 
 # Conversations of several turns are wanted at 10 to 15% of chat data, so their cluster is drawn more often.
 CLUSTER_WEIGHTS = {"dialogue": 2.0, "calendar": 0.7, "word_knowledge": 0.7}
-LARGEST = 12  # of the numbers to add, take away or sort: about what a model of three million parameters can learn
+LARGEST = 20  # of the numbers to add, take away or sort: about what a model of three million parameters can learn
 
 
 @dataclass(frozen=True, slots=True)
