@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tunesmith.model.attention import NAME
-from tunesmith.tokens.templates import shipped_template
+from tunesmith.tokens.rendering import shipped_template
 
 
 def tiny_llama(vocab_size: int, *, seed: int = 0, **changes: Any) -> LlamaForCausalLM:

@@ -8,7 +8,7 @@ from functools import cache
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith.tokens.templates import shipped_template
+from tunesmith.tokens.rendering import shipped_template
 
 CORPUS = """The ship left the harbour at dawn, and the captain asked: where do we go?
 user assistant system tool model think answer question Instruction Response Answer Human
@@ -139,7 +139,9 @@ QWEN3 = """{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role 
 {% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"""
 
 # The stop token is the header of the next message.
-GLM4 = """[gMASK]<sop>{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}{% endfor %}\
+GLM4 = """[gMASK]<sop>{% for m in messages %}{% if m.tool_calls %}{% set called = m.tool_calls[0].function %}\
+{{ '<|assistant|>\n' + called.name + '\n' + called.arguments | tojson }}\
+{% else %}{{ '<|' + ('observation' if m.role == 'tool' else m.role) + '|>\n' + m.content }}{% endif %}{% endfor %}\
 {% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"""
 
 # An answer ends with <|return|> when it is the last message and with <|end|> in history; tool calls with <|call|>.
@@ -205,7 +207,7 @@ KINDS = {
         split="qwen",
         args={"enable_thinking": False},
     ),
-    "glm4": Kind(GLM4, "<|user|>", ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|system|>")),
+    "glm4": Kind(GLM4, "<|user|>", ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>")),
     "harmony": Kind(
         HARMONY,
         "<|return|>",

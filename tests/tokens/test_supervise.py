@@ -60,7 +60,7 @@ def conversations(kind, count, seed=0):
 def served(messages, tokenizer, kind, prompt):
     return tokenizer.apply_chat_template(
         messages,
-        chat_template=kind.template or tunesmith.tokens.templates.shipped_template("alpaca"),
+        chat_template=kind.template or tunesmith.tokens.rendering.shipped_template("alpaca"),
         add_generation_prompt=prompt,
         tokenize=False,
         **kind.args,
@@ -242,8 +242,8 @@ def test_weights_between_are_the_users_error():
 
 
 NO_PREFIX = KINDS["chatml"].template.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
-GOES_ON = KINDS["chatml"].template.replace("<|im_end|>\n", "<|im_end|>\n(end of {{ m.role }})\n")
-NO_STOP = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+GOES_ON = KINDS["chatml"].template.replace("<|im_end|>\n", "<|im_end|>\n(end of {{ m.content | length }})\n")
+NO_STOP = "{% for m in messages %}{{ m.role }}: {{ m.content }} (end)\n{% endfor %}"
 CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {}}}
 
 
@@ -255,7 +255,7 @@ CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {}}
         ("nothing_supervised", None, turns("a"), "none of the 1 message"),
         ("nothing_before_answer", None, turns("a", "b")[1:], "message 0"),
         ("prompt_not_prefix", NO_PREFIX, turns("a", "b"), "<think>"),
-        ("text_after_stop", GOES_ON, turns("a", "b"), "end of assistant"),
+        ("text_after_stop", GOES_ON, turns("a", "b"), "end of 1"),
         ("no_stop_token", NO_STOP, turns("a", "b"), "never learn to stop"),
         ("tool_calls_not_rendered", None, turns("a", "", tool_calls=[CALL]), "get_weather"),
         ("template_refused", "{{ raise_exception('no ' + messages[0].role) }}", turns("a", "b"), "no user"),
@@ -415,3 +415,95 @@ def test_rows_that_were_shortened_are_told():
         )
     )
     assert told == [("1", 2)] and [row.id for row, _ in found] == ["0", "1"]
+
+
+THINK = ("~<think>", "~</think>")
+R1 = """{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user
+{{ m.content }}<|im_end|>
+{% else %}<|im_start|>assistant
+{{ m.content.split('</think>')[-1] }}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+<think>
+{% endif %}"""
+SKIPS = R1.replace("<think>\n{%", "<think>\n\n</think>\n\n{%").replace("[-1] }}", "[-1].lstrip('\n') }}")
+NEMO = """<s>{% set ns = namespace(system='') %}{% for m in messages %}\
+{% if m.role == 'system' %}{% set ns.system = m.content %}\
+{% elif m.role == 'user' %}[INST]{% if loop.last and ns.system %}{{ ns.system }}
+
+{% endif %}{{ m.content }}[/INST]{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"""
+FALCON = """{% for m in messages %}{{ m.role | capitalize }}: {{ m.content.strip() }}
+
+{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"""
+PARTS = """{% for m in messages %}<|im_start|>{{ m.role }}
+{% for p in m.content %}{{ p.text }}{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+IM_KIND = KINDS["chatml"].marks
+OTHERS = {
+    "r1": Kind(R1, "<|im_end|>", marks=(*IM_KIND, *THINK)),
+    "skips thinking": Kind(SKIPS, "<|im_end|>", marks=(*IM_KIND, *THINK)),
+    "nemo": Kind(NEMO, "</s>", marks=("<s>", "[INST]", "[/INST]"), eos="</s>", bos="<s>"),
+    "falcon": Kind(FALCON, "<|endoftext|>"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_turns_that_the_answered_conversation_shows_otherwise(name):
+    """The prompt is as served, token by token, and the answer is what the server has to get back after it."""
+    kind, chance = OTHERS[name], random.Random(3)
+    tokenizer = kind.tokenizer()
+    for _ in range(100):
+        texts = [chance.choice(CONTENTS) for _ in range(2 * chance.randint(1, 3))]
+        messages = turns(*texts)
+        if name == "nemo":
+            messages.insert(0, {"role": "system", "content": chance.choice(CONTENTS)})
+        thoughts = ["We think:\n\n" + chance.choice(CONTENTS).strip() for _ in messages]
+        for message, thought in zip(messages, thoughts, strict=False):
+            if name == "r1" and message["role"] == "assistant":
+                in_content = chance.random() < 0.5
+                raw = f"<think>\n{thought.strip()}\n</think>\n\n{message['content'].lstrip()}"
+                message |= {"content": raw} if in_content else {"reasoning_content": thought}
+        seen = []
+        for sequence in encode(messages, tokenizer):
+            for index, start, end in sequence.turns:
+                prompt = served(messages[:index], tokenizer, kind, prompt=True)
+                assert sequence.ids[:start].tolist() == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+                assert sequence.ids[end - 1] == tokenizer.convert_tokens_to_ids(kind.stop)
+                answer, content = tokenizer.decode(sequence.ids[start : end - 1]), texts[index - (name == "nemo")]
+                expected = {
+                    "r1": f"{thoughts[index].strip()}\n</think>\n\n{content.lstrip()}",
+                    "skips thinking": content.lstrip("\n"),
+                    "nemo": content,
+                    "falcon": " " + content.strip(),
+                }[name]
+                assert answer == expected
+                seen.append(index)
+        assert seen == [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def test_opened_reasoning_needs_reasoning():
+    with pytest.raises(SupervisionError, match="<think>") as refusal:
+        encode(turns("a", "b"), OTHERS["r1"].tokenizer())
+    assert refusal.value.reason == "prompt_not_prefix"
+
+
+def test_templates_that_take_parts():
+    tokenizer = Kind(PARTS, "<|im_end|>", marks=IM_KIND).tokenizer()
+    expected = encode(turns("Hello", "Hi"), KINDS["chatml"].tokenizer())
+    rows = tuple(message(m) for m in turns("Hello", "Hi"))
+    assert encode(rows, tokenizer) == expected
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in turns("Hello", "Hi")]
+    assert encode(parts, tokenizer) == expected
+    with pytest.raises(SupervisionError, match="list of parts") as refusal:
+        encode(turns("Hello", "Hi"), tokenizer)
+    assert refusal.value.reason == "content_not_rendered"
+
+
+def test_a_header_may_end_a_tool_call():
+    tokenizer = KINDS["glm4"].tokenizer()
+    messages = turns("Weather?", "", "So?", "Cold.")
+    messages[1]["tool_calls"] = [CALL]
+    messages[2]["role"] = "tool"
+    sequences = encode(messages, tokenizer)
+    ends = [tokenizer.convert_ids_to_tokens(int(s.ids[end - 1])) for s in sequences for _, _, end in s.turns]
+    assert ends == ["<|observation|>", "<|user|>"]

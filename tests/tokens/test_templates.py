@@ -5,13 +5,12 @@ from kinds import KINDS, Kind
 
 from tunesmith import Message, encode
 from tunesmith.base.errors import SupervisionError, UserError
-from tunesmith.tokens import templates
+from tunesmith.tokens import rendering
+from tunesmith.tokens.rendering import SHIPPED, shipped_template
 from tunesmith.tokens.templates import (
-    SHIPPED,
     chat_template_of,
     plain_prompt,
     prompt_ids,
-    shipped_template,
     stop_token_ids,
     tokenise,
     with_args,
@@ -36,7 +35,7 @@ def test_turns_that_call_tools_may_end_otherwise():
 
 def test_a_template_without_a_stop_token_is_refused():
     tokenizer = KINDS["chatml"].tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ '\n' + m.role + ': ' + m.content }}{% endfor %}"
+    tokenizer.chat_template = "{% for m in messages %}{{ '\n' + m.role + ': ' + m.content + '.' }}{% endfor %}"
     with pytest.raises(SupervisionError, match="never learn to stop"):
         stop_token_ids(tokenizer)
     with pytest.raises(UserError, match=r"base model's own.*never learn to stop"):
@@ -172,7 +171,7 @@ def test_arguments_that_can_not_be_saved():
 
 
 def test_a_template_that_never_ends_is_ended(monkeypatch):
-    monkeypatch.setattr(templates, "SECONDS_TO_RENDER", 0.2)
+    monkeypatch.setattr(rendering, "SECONDS_TO_RENDER", 0.2)
     tokenizer = KINDS["chatml"].tokenizer()
     for_ever = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     tokenizer.chat_template = f"{{% if messages | length > 2 %}}{for_ever}{{% endif %}}" + tokenizer.chat_template

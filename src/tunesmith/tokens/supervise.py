@@ -23,8 +23,9 @@ import numpy as np
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.encoded import Encoded
-from tunesmith.tokens.templates import AnyMessage, any_of, tokenise
-from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special, field_of
+from tunesmith.tokens.rendering import AnyMessage, any_of, field_of
+from tunesmith.tokens.templates import tokenise
+from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special
 
 __all__ = ["Encoded", "encode", "encode_conversation", "encode_many", "encode_text"]
 

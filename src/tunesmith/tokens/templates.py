@@ -1,7 +1,4 @@
-"""Chat templates: which one a model has, what it renders, what a server feeds the model, and what ends a turn.
-
-Rendering is transformers' own `apply_chat_template` (sandboxed), so that training sees what serving shows.
-"""
+"""Chat templates: which one a model has, what a server feeds the model, and what ends an answer."""
 
 from __future__ import annotations
 
@@ -10,29 +7,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
-from tunesmith.base.conversation import Message
-from tunesmith.base.deadline import time_limit
 from tunesmith.base.errors import SupervisionError, UserError
+from tunesmith.tokens.rendering import DEFAULT, SHIPPED, AnyMessage, ChatTemplate, Template, field_of, shipped_template
 
-SHIPPED = ("chatml", "alpaca", "plain")
-DEFAULT = "alpaca"
-
-Template = str | dict[str, str]
-AnyMessage = Message | Mapping[str, Any]
-
-SECONDS_TO_RENDER = 10.0
-
-_NOT_FOR_TEMPLATES = ("train", "weight")
 _NOT_ARGUMENTS = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token")
-_TEMPLATE_FAULTS = (
-    TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +22,6 @@ class ChosenTemplate:
 
     text: Template
     said: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stops:
-    """The tokens that end an assistant's turn, as text; the first is the one the template ends an answer with.
-
-    implied: the template does not write it in the turn itself, it is the header of the next message.
-    """
-
-    tokens: tuple[str, ...]
-    implied: bool
-
-
-def shipped_template(name: str) -> str:
-    """The text of a template that comes with Tunesmith."""
-    return files("tunesmith.tokens").joinpath(f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def chat_template_of(
@@ -137,152 +102,6 @@ def _literal(value: Any) -> str:
     raise UserError(f"template_args: {value!r} can't be saved with a template. Give text, numbers, lists or mappings.")
 
 
-def for_template(messages: Iterable[AnyMessage]) -> list[dict[str, Any]]:
-    """Messages as the dictionaries templates expect, without what is meant for training alone."""
-    return [
-        message.for_template()
-        if isinstance(message, Message)
-        else {key: value for key, value in message.items() if key not in _NOT_FOR_TEMPLATES}
-        for message in messages
-    ]
-
-
-class ChatTemplate:
-    """A tokenizer's chat template with the template arguments that serving will use.
-
-    template: used instead of the tokenizer's own; without either, the default one.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        template_args: Mapping[str, Any] | None = None,
-        template: Template | None = None,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.args = dict(template_args or {})
-        self.added = added_tokens(tokenizer)
-        self.special = frozenset(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-        self._text = template or tokenizer.chat_template or shipped_template(DEFAULT)
-
-    def text_for(self, tools: Sequence[Mapping[str, Any]] | None) -> str:
-        """The template itself; a few models have one for tools and one without."""
-        if isinstance(self._text, str):
-            return self._text
-        name = "tool_use" if tools and "tool_use" in self._text else "default"
-        if name not in self._text:
-            raise UserError(
-                f"the tokenizer has chat templates {sorted(self._text)} but none named 'default'. Choose one."
-            )
-        return self._text[name]
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        prompt: bool,
-    ) -> str:
-        """The text of `messages`, with the generation prompt at its end if `prompt`.
-
-        Raises SupervisionError, "template_refused" with the template's own words if it can't render them, or
-        "template_too_slow" if it takes longer than SECONDS_TO_RENDER.
-        """
-        try:
-            with time_limit(SECONDS_TO_RENDER):
-                rendered: str = self.tokenizer.apply_chat_template(
-                    messages,
-                    tools=[dict(tool) for tool in tools] if tools else None,
-                    chat_template=self.text_for(tools),
-                    add_generation_prompt=prompt,
-                    tokenize=False,
-                    **self.args,
-                )
-        except TimeoutError as error:
-            raise SupervisionError(
-                "template_too_slow",
-                f"the chat template did not render {len(messages)} message(s) within {SECONDS_TO_RENDER:.0f} s; it may "
-                f"loop for ever. Choose another chat_template.",
-            ) from error
-        except _TEMPLATE_FAULTS as error:
-            roles = ", ".join(str(message.get("role")) for message in messages) or "none"
-            raise SupervisionError(
-                "template_refused",
-                f"the chat template can't render the first {len(messages)} message(s) (roles: {roles}): {error}. "
-                f"Change these messages, or choose another chat_template.",
-            ) from error
-        return rendered
-
-    def stops(self) -> Stops:
-        """The tokens that end an assistant's turn: first what the template writes, then EOS.
-
-        Found by rendering. The template's own stop token is, in what follows the content of an answer both at the end
-        of a conversation and in the middle of one, EOS if it is there and else the first special token. If the two
-        have none in common, what follows at the end counts alone. If nothing follows there, the header that opens the
-        next user message is what the model learns to stop with (GLM-4), provided it is one token.
-
-        Raises SupervisionError("no_stop_token") if there is none, for then the model would never learn to stop.
-        """
-        answer = "Zq7answer"
-        asked = {"role": "user", "content": "Zq7question"}
-        answered = [asked, {"role": "assistant", "content": answer}]
-        last = self.render(answered, prompt=False).rpartition(answer)[2]
-        middle = self._after(answer, [*answered, {"role": "user", "content": "Zq7next"}])
-        eos = self.tokenizer.eos_token
-        stop = self._stop_in(last[: same_until(last, middle)]) or self._stop_in(last)
-        if stop is None and not last.strip() and middle.startswith(last):
-            opening = self.added.match(middle, len(last))
-            stop = opening and opening[0]
-        if stop is None:
-            raise SupervisionError(
-                "no_stop_token",
-                f"the chat template writes {last!r} after an answer, and no special token of the tokenizer is in it, "
-                f"so the model would never learn to stop. End the assistant's turn with "
-                f"{eos or 'an EOS token (the tokenizer has none: set one)'} in the template, or choose another "
-                f"chat_template ({', '.join(SHIPPED)}).",
-            )
-        tokens = dict.fromkeys(token for token in (stop, self._tool_stop(stop), eos) if token)
-        return Stops(tuple(tokens), implied=stop not in last)
-
-    def markers(self) -> set[str]:
-        """The added tokens the template itself writes in a prompt, special or not."""
-        prompt = self.render([{"role": "user", "content": "Zq7question"}], prompt=True)
-        return {token for token in self.added.findall(prompt) if token.strip()}
-
-    def _after(self, answer: str, messages: list[dict[str, Any]]) -> str:
-        """What follows an answer that is not the last message; empty if the template refuses further messages."""
-        try:
-            return self.render(messages, prompt=False).rpartition(answer)[2]
-        except SupervisionError:
-            return ""
-
-    def _stop_in(self, text: str) -> str | None:
-        """EOS, or the first special token, or the first added token that is more than white space."""
-        eos = self.tokenizer.eos_token
-        found = [token for token in self.added.findall(text) if token.strip()]
-        special = [token for token in found if token in self.special]
-        return eos if eos in found else next(iter(special or found), None)
-
-    def _tool_stop(self, stop: str) -> str | None:
-        """The last special token after a tool call, where it is another than after an answer (Llama 3, gpt-oss)."""
-        name = "Zq7tool"
-        # The described tool has another name than the called one, so that the name marks the call wherever it stands.
-        schema = {"name": "Zq7other", "description": "", "parameters": {"type": "object", "properties": {}}}
-        call = {"type": "function", "function": {"name": name, "arguments": {}}}
-        messages: list[dict[str, Any]] = [
-            {"role": "user", "content": "Zq7question"},
-            {"role": "assistant", "content": "", "tool_calls": [call]},
-        ]
-        try:
-            text = self.render(messages, [{"type": "function", "function": schema}], prompt=False)
-        except SupervisionError:
-            return None
-        called, tail = text.rpartition(name)[1:]
-        if not called or stop in tail:
-            return None
-        return next((token for token in reversed(self.added.findall(tail)) if token in self.special), None)
-
-
 def stop_token_ids(tokenizer: Any, template_args: Mapping[str, Any] | None = None) -> tuple[int, ...]:
     """The token ids that end generation, first the one that ends an answer in the chat template.
 
@@ -302,7 +121,8 @@ def prompt_ids(
 
     BOS is there once if the template writes it; none is added.
     """
-    text = ChatTemplate(tokenizer, template_args).render(for_template(messages), tools, prompt=True)
+    template = ChatTemplate(tokenizer, template_args)
+    text = template.render(template.messages(messages), tools, prompt=True)
     return tokenise(tokenizer, [text])[0]
 
 
@@ -313,7 +133,7 @@ def plain_prompt(messages: Iterable[AnyMessage]) -> str:
     model should go on with a space and the answer; cut what it writes at the first blank line.
     """
     parts = {"assistant": " {}\n\n", "user": "{}\n\nAnswer:"}
-    return "".join(parts.get(str(m["role"]), "{}\n\n").format(m["content"]) for m in for_template(messages))
+    return "".join(parts.get(str(field_of(m, "role")), "{}\n\n").format(field_of(m, "content")) for m in messages)
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -328,18 +148,3 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     backend.no_truncation()
     backend.no_padding()
     return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-
-def added_tokens(tokenizer: Any) -> re.Pattern[str]:
-    """A pattern that finds added tokens in text as the tokenizer does: leftmost, longest."""
-    return any_of(token.content for token in tokenizer.added_tokens_decoder.values())
-
-
-def any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """A pattern for the leftmost, longest of some texts; without any it matches nothing."""
-    return re.compile("|".join(map(re.escape, sorted(set(texts), key=len, reverse=True))) or r"(?!)")
-
-
-def same_until(one: str, other: str) -> int:
-    """How many characters two texts have in common from their beginning."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -3,24 +3,26 @@
 For each supervised message i of a conversation:
 
     prompt   the template applied to messages[:i] with its generation prompt
-    whole    the template applied to messages[:i + 1]; it must start with the prompt
-    answer   the rest of `whole`, up to and including the first stop token
+    whole    the template applied to messages[:i + 1]
+    answer   what `whole` adds to the prompt, up to and including the first stop token
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunesmith.base.conversation import Message
 from tunesmith.base.errors import SupervisionError, UserError
-from tunesmith.tokens.templates import AnyMessage, ChatTemplate, any_of, for_template, same_until
+from tunesmith.tokens.rendering import AnyMessage, ChatTemplate, any_of, field_of, same_until
 
 Supervise = Literal["assistant", "last"] | Sequence[bool]
 Tools = Sequence[Mapping[str, Any]] | None
 
 _SHOWN = 60
+_OPENED = re.compile(r"<(\w+)>\Z")
+_LAST_MARK = re.compile(r"<[^<>\s]+>|\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +57,19 @@ class TurnReader:
 
     def __init__(self, tokenizer: Any, template_args: Mapping[str, Any] | None) -> None:
         self._template = ChatTemplate(tokenizer, template_args)
-        found = self._template.stops()
-        self.stops = found.tokens
-        self._implied = found.tokens[0] if found.implied else None
+        self._stops = self._template.stops()
+        self.stops = self._stops.tokens
         self._stop = any_of(self.stops)
-        self._reserved = any_of({*self._template.special, *self.stops, *self._template.markers()})
+        prompt = self._template.asking()
+        marks = (mark for mark in self._template.added.findall(prompt) if mark.strip())
+        self._reserved = any_of({*self._template.special, *self.stops, *marks})
+        opened = _OPENED.search(prompt.rstrip())
+        self._opening = opened[0] if opened else ""
 
     def read(self, messages: Sequence[AnyMessage], tools: Tools, supervise: Supervise) -> list[Turn]:
         """Raises SupervisionError for a turn that can't be supervised exactly, or if no turn is supervised."""
         chosen = _chosen(messages, supervise)
-        rendered = for_template(messages)
+        rendered = self._template.messages(messages)
         self._check_content(rendered, tools)
         return [self._turn(rendered, index, tools) for index in chosen]
 
@@ -79,16 +84,62 @@ class TurnReader:
         whole = self._template.render(messages[: index + 1], tools, prompt=False)
         if not prompt:
             raise SupervisionError("nothing_before_answer", f"the template renders nothing before message {index}.")
-        if not whole.startswith(prompt):
+        rest = self._rest(messages[: index + 1], tools, prompt, whole)
+        if rest is None:
             raise SupervisionError("prompt_not_prefix", _difference(index, prompt, whole))
-        rest = whole[len(prompt) :]
         self._check_calls(messages[index], index, rest)
         return Turn(index, prompt + self._up_to_stop(messages[index], index, rest), len(prompt))
 
+    def _rest(self, messages: list[dict[str, Any]], tools: Tools, prompt: str, whole: str) -> str | None:
+        """What `whole` adds to `prompt`; None if that can't be told."""
+        if whole.startswith(prompt):
+            return whole[len(prompt) :]
+        other = self._template.render([*messages[:-1], _other(messages[-1])], tools, prompt=False)
+        return self._after_opening(messages[-1], prompt, whole, other) or self._after_other_history(
+            messages, tools, prompt, whole, other
+        )
+
+    def _after_opening(self, message: dict[str, Any], prompt: str, whole: str, other: str) -> str | None:
+        """The turn where the generation prompt writes a mark of reasoning that the answered turn does not show.
+
+        A mark that ends reasoning (the prompt turns thinking off: Gemma 4) leaves the answer to be produced. One that
+        opens it (DeepSeek R1) leaves the reasoning, the mark that ends it, and the answer. What ends reasoning is found
+        by rendering; the line breaks around that mark are these models' convention.
+        """
+        start = same_until(prompt, other)
+        opening, answer = prompt[start:].strip(), whole[start:]
+        if not opening or prompt[:start] != whole[:start]:
+            return None
+        mark = _LAST_MARK.findall(opening)[-1]
+        if self._template.takes_as_reasoning(opening.removesuffix(mark), mark):
+            return answer
+        opened = _OPENED.fullmatch(opening)
+        if not opened or not self._template.takes_as_reasoning(opening, f"</{opened[1]}>"):
+            return None
+        inside, closed, _ = str(message.get("content")).partition(f"</{opened[1]}>")
+        reasoning = message.get("reasoning_content") or (inside.strip().removeprefix(opening) if closed else "")
+        return f"{reasoning.strip()}\n</{opened[1]}>\n\n{answer.lstrip()}" if reasoning.strip() else None
+
+    def _after_other_history(
+        self, messages: list[dict[str, Any]], tools: Tools, prompt: str, whole: str, other: str
+    ) -> str | None:
+        """The turn where the template, once it is answered, shows what came before the last message differently.
+
+        Mistral's, say, writes the system prompt into the last user message, and leaves it out of all others. From the
+        content of that message on prompt and `whole` must be the same, up to where the answer begins.
+        """
+        other_prompt = self._template.render([*messages[:-2], _other(messages[-2])], tools, prompt=True)
+        shared = prompt[same_until(prompt, other_prompt) :]
+        before = whole[: same_until(whole, other)]
+        if not shared or whole == other or prompt.count(shared) != before.count(shared):
+            return None
+        return whole[before.rindex(shared) + len(shared) :]
+
     def _up_to_stop(self, message: dict[str, Any], index: int, rest: str) -> str:
         stop = self._stop.search(rest)
-        if stop is None and self._implied and not message.get("tool_calls"):
-            return rest + self._implied
+        implied = self._stops.after_call if message.get("tool_calls") else self._stops.implied
+        if stop is None and implied:
+            return rest.removesuffix(self._stops.tail) + implied
         if stop is None:
             raise SupervisionError(
                 "no_stop_token",
@@ -97,7 +148,7 @@ class TurnReader:
                 f"chat_template, or set `train: false` for the message.",
             )
         after = rest[stop.end() :]
-        if self._template.added.sub("", after).strip():
+        if after != self._stops.tail and self._template.added.sub("", after).strip():
             raise SupervisionError(
                 "text_after_stop",
                 f"message {index}: the template goes on after the stop token {stop[0]} with {_start(after)}, which the "
@@ -106,10 +157,20 @@ class TurnReader:
         return rest[: stop.end()]
 
     def _check_content(self, messages: list[dict[str, Any]], tools: Tools) -> None:
-        named = [(f"message {index} ({message.get('role')})", message) for index, message in enumerate(messages)]
+        named = [
+            (f"message {index} ({message.get('role')})", self._without_opening(message))
+            for index, message in enumerate(messages)
+        ]
         for where, value in [*named, ("the tool descriptions", tools or ())]:
             for text in _strings(value):
                 check_no_special(text, where, self._reserved)
+
+    def _without_opening(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The message without the mark of reasoning at its start that the generation prompt writes as well."""
+        content = message.get("content")
+        if not self._opening or message.get("role") != "assistant" or not isinstance(content, str):
+            return message
+        return {**message, "content": content.lstrip().removeprefix(self._opening)}
 
     def _check_calls(self, message: dict[str, Any], index: int, rest: str) -> None:
         """A template that knows no tools leaves calls out without a word, and an empty answer would be trained."""
@@ -167,11 +228,6 @@ def _trains(message: AnyMessage, index: int) -> bool:
     return field_of(message, "train") is not False and weight != 0
 
 
-def field_of(message: AnyMessage, name: str) -> Any:
-    """A field of a message in either shape; None where it has none."""
-    return getattr(message, name, None) if isinstance(message, Message) else message.get(name)
-
-
 def _strings(value: Any) -> Iterator[str]:
     """Every text inside a message, keys and values, however deep."""
     if isinstance(value, str):
@@ -183,6 +239,15 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, Iterable):
         for inner in value:
             yield from _strings(inner)
+
+
+def _other(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with content that differs from its first character on."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return {**message, "content": [{"type": "text", "text": "Zq7"}, *content]}
+    content = str(content or "")
+    return {**message, "content": ("Y" if content.lstrip().startswith("Z") else "Z") + content}
 
 
 def _difference(index: int, prompt: str, whole: str) -> str:
