@@ -112,6 +112,64 @@ def test_where_a_run_goes(command, pipeline):
     assert [folder for (_, folder), _ in pipeline.calls] == [Path("elsewhere"), run, Path("other")]
 
 
+@pytest.mark.parametrize("name", ["earlier", "runs/earlier", "runs/earlier/recipe.yaml", "~/runs/earlier"])
+@pytest.mark.parametrize("verb", ["run", "prepare", "train", "evaluate", "report", "inspect"])
+def test_every_verb_takes_a_run(command, pipeline, monkeypatch, verb, name):
+    if verb == "report" and name.endswith("recipe.yaml"):
+        return  # the run's files are all it takes
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    run = make_run("earlier")
+    pipeline.outcome = run / "report.html" if verb == "report" else 0
+    assert command(verb, name)[0] == 0
+    ((arguments, _),) = pipeline.calls
+    assert arguments[-1].absolute() == run.absolute()
+    assert verb == "report" or arguments[0].name == "earlier"
+
+
+def test_a_folder_with_a_recipe_is_no_run_yet(command, pipeline):
+    Path("project").mkdir()
+    Path("project/recipe.yaml").write_text(RECIPE)
+    assert command("run", "project")[0] == 0
+    assert pipeline.calls[0][0][1] == Path("runs/project")
+
+
+def test_a_shipped_recipe_comes_before_a_run_of_its_name(command, pipeline):
+    make_run("quickstart").rename("quickstart")
+    assert command("run", "quickstart")[0] == 0
+    ((loaded, folder), _) = pipeline.calls.pop()
+    assert (loaded.text, folder) == (load_recipe("quickstart").text, Path("runs/quickstart"))
+    assert loaded.path.parent.name == "recipes"
+
+
+def test_a_run_with_the_name_of_a_shipped_recipe_has_its_own_recipe(command, monkeypatch):
+    make_run("lora").rename("lora")
+    bases = []
+    chat = SimpleNamespace(open_chat=lambda _, base, **__: bases.append(base), talk=lambda *_: None)
+    monkeypatch.setitem(sys.modules, "tunesmith.serve.chat", chat)
+    assert command("chat", "lora", "--base")[0] == 0
+    assert bases == ["pocket"]
+
+
+def test_a_tilde_in_output_is_the_home_folder(command, pipeline, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert command("run", "mine.yaml", "--output=~/there")[0] == 0
+    assert pipeline.calls[0][0][1] == Path.cwd() / "there"
+
+
+def test_inspect_uses_a_runs_tokens_only_where_they_are_what_was_asked(command, pipeline):
+    run = make_run("mine")
+    for arguments, trained in ((("runs/mine",), run), (("mine.yaml",), None), (("runs/mine", "-s", "seed=1"), None)):
+        assert command("inspect", *arguments)[0] == 0
+        assert pipeline.calls.pop()[0][1] == trained
+
+
+def test_an_output_that_is_a_file_is_told(command):
+    for output in ("mine.yaml", "mine.yaml/deeper"):
+        code, _, err = command("prepare", "mine.yaml", "-o", output)
+        assert code == 2 and "mine.yaml is a file" in err and "--output" in err
+    assert Path("mine.yaml").read_text() == RECIPE
+
+
 def test_inspect_and_report_reach_the_pipeline(command, pipeline):
     run = make_run("earlier")
     assert command("inspect", str(run), "--row", "a:1", "--ids", "--json")[0] == 0

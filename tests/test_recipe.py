@@ -148,6 +148,21 @@ evaluate:
         (SMALLEST + "evaluate: {forgetting: {pocket: 3, path: a}}", "it has `path` and `pocket`"),
         ("data: {sources: [{pocket: 1}], mix: {temperature: 2}}", "no effect with `strategy: proportional`"),
         ("data: {sources: [{pocket: 1}], mix: {strategy: weights}}", "need each other"),
+        ("data: {sources: [{pocket: 1}], mix: {strategy: temperature}}", "is proportional at `temperature: 1`"),
+        (
+            "data: {sources: [{pocket: 9, sample: 5, cluster: c}]}",
+            "`cluster` and `sample` have no effect with `pocket`",
+        ),
+        ("data: {sources: [{pocket: 9, task: t}]}", "`task` has no effect with `pocket`"),
+        ("data: {sources: [{pocket: 9, format: text}]}", "`format` has no effect with `pocket`"),
+        ("data: {sources: [{pocket: 9, map: {text: t}}]}", "`map` has no effect with `pocket`"),
+        ("data: {sources: [{path: a, map: {text: t, system: s, response: r}}]}", "reads nothing from response, system"),
+        ("data: {sources: [{path: a, map: {messages: m, instruction: i}}]}", "reads nothing from instruction"),
+        ("data: {sources: [{path: a, map: {messages: m, text: t}}]}", "reads nothing from text"),
+        ("data: {sources: [{pocket: 9, name: replay}]}", "can't be called replay"),
+        ("data: {sources: [{path: forgetting.jsonl}]}", "give it another `name`"),
+        (SMALLEST + "train: {lora: {rank: 8}}", "`lora` has no effect with `method: full`"),
+        (SMALLEST + "train: {schedule: constant, floor: 0.2}", "`floor` has no effect with `schedule: constant`"),
         ("data: {sources: [{pocket: 1}], hold_out: {items: 0.6}}", "less than or equal to 0.5"),
         ("data: {sources: [{pocket: 1}], replay: {pocket: 1, share: 0.95}}", "less than or equal to 0.9"),
     ],
@@ -178,8 +193,9 @@ def test_written_words_are_words_to_other_readers_too(word):
 
 
 @pytest.mark.parametrize("name", ["quickstart", "full", "lora"])
-def test_the_complete_recipe_is_the_same_recipe(write, name):
-    loaded = load_recipe(name, ["train.learning_rate=3e-5", "data.sources.1.path=some.jsonl"])
+@pytest.mark.parametrize("override", ["train.learning_rate=3e-5", "train.schedule=constant", "train.method=full"])
+def test_the_complete_recipe_is_the_same_recipe(write, name, override):
+    loaded = load_recipe(name, [override, "data.sources.1.path=some.jsonl"])
     Path("runs/one").mkdir(parents=True)
     Path("runs/one/recipe.yaml").write_text(loaded.complete(), encoding="utf-8")
     again = load_recipe("runs/one")
@@ -193,6 +209,7 @@ def test_overrides(write):
         name,
         [
             "train.epochs=5",
+            "train.method=lora",
             "train.lora.targets=[q_proj, v_proj]",
             "evaluate.forgetting.pocket=20",
             "data.sources.0.pocket=7",
@@ -282,6 +299,15 @@ def test_the_schema_describes_every_section():
     assert set(schema["$defs"]) == {
         *("Data", "Evaluate", "Forgetting", "HoldOut", "Lora", "Mix", "Replay", "Source", "Train")
     }
+
+
+def test_the_schema_describes_every_key():
+    schema = Recipe.model_json_schema()
+    sections = {"Recipe": schema, **schema["$defs"]}
+    keys = {
+        f"{name}.{key}": value for name, section in sections.items() for key, value in section["properties"].items()
+    }
+    assert not [key for key, value in keys.items() if not value.get("description")]
 
 
 def test_formats_columns_and_metrics_are_those_of_the_stages():

@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from tunesmith import __version__
 from tunesmith.base.errors import TunesmithError
-
-if TYPE_CHECKING:
-    from tunesmith.recipe import LoadedRecipe
 
 OUT_OF_OUR_HANDS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -55,7 +52,7 @@ app = typer.Typer(
 
 RecipeName = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="A shipped recipe (quickstart, full, lora), a YAML file, or a run's folder."),
+    typer.Argument(metavar="RECIPE", help="A shipped recipe (quickstart, full, lora), a YAML file, or a run."),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in runs/.")]
 NewestRun = Annotated[
@@ -117,17 +114,20 @@ def report(run: NewestRun = None) -> None:
 
 @app.command(rich_help_panel=LOOK)
 def inspect(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run's folder.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run's folder or name.")],
     row: Annotated[str | None, typer.Option(help="The row to show, by its id (SOURCE:LINE).")] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Show token ids as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of colours.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """The exact tokens of rows and which of them are supervised."""
-    loaded, folder = _load(recipe, None, overrides)
+    from tunesmith.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    trained = None if overrides else loaded.run  # other settings than the run's make other tokens
     import tunesmith.pipeline as pipeline
 
-    raise typer.Exit(pipeline.inspect(loaded, folder, row=row, ids=ids, as_json=as_json))
+    raise typer.Exit(pipeline.inspect(loaded, trained, row=row, ids=ids, as_json=as_json))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -159,7 +159,7 @@ def chat(
     from tunesmith.recipe import load_recipe
 
     folder = find_run(run)
-    recipe = load_recipe(str(folder)).recipe
+    recipe = load_recipe(str(folder / "recipe.yaml")).recipe
     from tunesmith.serve.chat import open_chat, talk
 
     conversation = open_chat(
@@ -181,12 +181,12 @@ def export(
     """Write the tuned model as one plain model folder, its adapter merged into the weights."""
     from tunesmith.base.runs import find_run
     from tunesmith.recipe import load_recipe
-
-    folder = find_run(run)
-    recipe = load_recipe(str(folder)).recipe
     from tunesmith.serve.export import export_merged
 
-    typer.echo(export_merged(folder / "model", merged, trust_remote_code=recipe.trust_remote_code))
+    folder = find_run(run)
+    recipe = load_recipe(str(folder / "recipe.yaml")).recipe
+    model, into = folder / "model", merged.expanduser()
+    typer.echo(export_merged(model, into, base=recipe.base, trust_remote_code=recipe.trust_remote_code))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -218,20 +218,14 @@ def _go(
     overrides: list[str] | None,
     until: Literal["prepare", "train", "evaluate", "report"],
 ) -> None:
-    loaded, folder = _load(recipe, output, overrides)
-    import tunesmith.pipeline as pipeline  # slow to import, so only once the recipe is known to be right
-
-    raise typer.Exit(pipeline.run(loaded, folder, until=until))
-
-
-def _load(recipe: str, output: Path | None, overrides: list[str] | None) -> tuple[LoadedRecipe, Path]:
-    """The recipe and its run's folder: a run's own if the recipe is one, else `runs/` and the recipe's name."""
     from tunesmith.base.runs import RUNS
     from tunesmith.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    own = Path(recipe) if Path(recipe).is_dir() and loaded.path.parent == Path(recipe) else RUNS / loaded.name
-    return loaded, output or own
+    folder = output.expanduser() if output else loaded.run or RUNS / loaded.name
+    import tunesmith.pipeline as pipeline  # slow to import, so only once the recipe is known to be right
+
+    raise typer.Exit(pipeline.run(loaded, folder, until=until))
 
 
 def main() -> None:

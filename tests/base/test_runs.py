@@ -23,6 +23,13 @@ def test_a_run_is_found_by_path_by_name_and_by_age(tmp_path, monkeypatch):
     assert find_run(str(tmp_path / "runs/oldest")) == tmp_path / "runs/oldest"
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make("one")
+    assert find_run("~/runs/one") == tmp_path / "runs/one"
+
+
 def test_a_folder_that_is_no_run_is_named_with_those_that_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no run in runs/ here"):

@@ -33,6 +33,11 @@ def turns(record):
         ({"conversations": SHARED}, "sharegpt", "q"),
         ({"conversations": PAIR}, "messages", "q"),
         ({"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}, "messages", "q"),
+        ({"instruction": "q", "input": "i", "context": "i", "question": None, "output": "a"}, "alpaca", "q\n\ni"),
+        ({"instruction": "q", "prompt": "q ", "history": "[]", "output": "a"}, "alpaca", "q"),
+        ({"instruction": "q", "choices": {}, "context": float("nan"), "output": "a"}, "alpaca", "q"),
+        ({"prompt": "", "input": "q", "history": None, "output": "a"}, "prompt_completion", "q"),
+        ({"input": PAIR[:1], "output": PAIR[1:]}, "prompt_completion", "q"),
         ({"prompt": PAIR[:1], "completion": PAIR[1:]}, "prompt_completion", "q"),
         ({"prompt": PAIR[:1], "completion": "a"}, "prompt_completion", "q"),
     ],
@@ -46,6 +51,8 @@ def test_system_and_history_become_messages():
     record = {"instruction": "q", "output": "a", "system": "be brief", "history": [["q0", "a0"]]}
     expected = [("system", "be brief"), ("user", "q0"), ("assistant", "a0"), ("user", "q"), ("assistant", "a")]
     assert turns(record) == expected
+    asked = {"prompt": "q", "response": "a", "system": "be brief", "history": '[["q0", "a0"]]'}
+    assert turns(asked) == expected
     assert turns({"conversations": SHARED, "system": "be brief"})[0] == ("system", "be brief")
     own = [{"role": "system", "content": "mine"}, *PAIR]
     assert turns({"messages": own, "system": "other"})[0] == ("system", "mine")
@@ -77,6 +84,12 @@ def test_instances_are_rows_of_their_own():
         ({"prompt": "q", "question": "p", "answer": "a"}, "ambiguous_prompt"),
         ({"instruction": "q", "output": {"text": "a"}}, "not_text"),
         ({"question": "q", "choices": ["x", "y"], "answer": 1}, "unread_column"),
+        ({"instruction": "q", "question": "What is 2+2?", "output": "4"}, "unread_column"),
+        ({"instruction": "q", "input": "i", "context": "c", "output": "a"}, "ambiguous_input"),
+        ({"input": "i", "context": "c", "output": "a"}, "ambiguous_input"),
+        ({"prompt": "q", "input": "i", "context": "c", "output": "a"}, "ambiguous_input"),
+        ({"prompt": PAIR[:1], "context": "c", "completion": "a"}, "unread_column"),
+        ({"prompt": PAIR[:1], "history": [["q0", "a0"]], "completion": "a"}, "unread_column"),
         ({"messages": []}, "no_response"),
         ({"messages": ["q", "a"]}, "not_a_message"),
         ({"messages": PAIR, "tools": "{"}, "bad_tools"),
@@ -85,6 +98,8 @@ def test_instances_are_rows_of_their_own():
         ({"turns": ["q", "r"]}, "no_response"),
         ({"text": " "}, "empty_text"),
         ({"instruction": "q", "output": "a", "history": ["x"]}, "bad_history"),
+        ({"prompt": "q", "output": "a", "history": 3}, "bad_history"),
+        ({"prompt": "q", "output": "a", "history": "earlier"}, "bad_history"),
     ],
 )
 def test_rows_that_cannot_be_trained_say_why(record, reason):

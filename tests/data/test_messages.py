@@ -107,6 +107,17 @@ def test_openai_fields_are_kept():
     assert last == Message("assistant", "3", reasoning="hm", train=True)
 
 
+@pytest.mark.parametrize("key", ["train", "weight"])
+def test_train_and_weight_are_yes_or_no(key):
+    for said, train in ((True, True), (1, True), (1.0, True), (False, False), (0, False), (0.0, False), (None, None)):
+        assert read_messages([{"role": "assistant", "content": "a", key: said}])[0].train is train
+    for bad in ("false", "true", "1", 0.3, 2, -1, [], float("nan")):
+        with pytest.raises(Rejected) as fault:
+            read_messages([ASK, {"role": "assistant", "content": "a", key: bad}])
+        assert fault.value.reason == "bad_weight" and f"message 2: {key} is" in fault.value.detail
+    assert read_messages([{"role": "assistant", "content": "a", "train": None, "weight": 0}])[0].train is False
+
+
 def test_settle_mends_what_is_certain_and_says_so():
     given = [Message("system", " "), Message("user", "q"), Message("assistant", "a<|im_end|>\n"), Message("user", "?")]
     messages, changes = settle(given)

@@ -93,6 +93,12 @@ def test_csv_quotes_newlines_and_faults(tmp_path):
     assert read(tmp_path / "d.csv", f"q,a\n{big},y\n") == [(2, {"q": big, "a": "y"})]
 
 
+def test_a_csv_with_two_columns_of_one_name_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a\.csv has several columns called 'q'.*Rename"):
+        read(tmp_path / "a.csv", "q,a,q\n1,2,3\n")
+    assert read(tmp_path / "b.csv", "q,a,,\n1,2,,\n") == [(2, {"q": "1", "a": "2", "": ""})]
+
+
 def test_parquet_structs_lose_the_nulls_they_never_had(tmp_path):
     calls = [{"m": [{"role": "user", "name": None}]}, {"m": [{"role": "tool", "name": "f"}]}]
     pq.write_table(pa.Table.from_pylist(calls), tmp_path / "a.parquet")

@@ -73,7 +73,37 @@ def test_phrasings_are_held_out_per_task():
     assert sum(one.task == "one" for one in result.train) == 5
     assert any("1 of 3 tasks" in note for note in result.notes)
     tiny = split([row(n, phrasing=f"p{n % 2}") for n in range(4)], phrasings=0.01, seed=0)
-    assert len(tiny.new_phrasings) == len(tiny.train) == 2
+    assert not tiny.new_phrasings and "0 of 2 phrasings are held out" in tiny.notes[-1]
+
+
+def test_ten_phrasings_and_a_tenth_hold_out_one_of_every_task():
+    rows = [row(f"{t} {p}", task=f"t{t}", phrasing=f"p{p}") for t in range(40) for p in range(10)]
+    result = split(rows, phrasings=0.1, seed=0)
+    assert Counter(one.task for one in result.new_phrasings) == {f"t{t}": 1 for t in range(40)}
+    assert not result.notes
+
+
+def test_many_small_groups_hold_out_the_share_that_was_asked():
+    rows = [row(f"{c} {n}", cluster=f"c{c}") for c in range(400) for n in range(2)]
+    result = split(rows, items=0.05, seed=0)
+    held = ids(result.new_items)
+    assert 25 <= len(held) <= 55 and not result.notes  # 40 on average
+    assert max(Counter(one.cluster for one in result.new_items).values()) == 1
+    assert ids(split(rows[::-1], items=0.05, seed=0).new_items) == held
+    more = [*rows, *(row(f"{c} 2", cluster=f"c{c}") for c in range(10))]
+    changed = held ^ ids(split(more, items=0.05, seed=0).new_items)
+    assert all(int(id[2:].split()[0]) < 10 for id in changed)
+    phrased = [row(f"{t} {p}", task=f"t{t}", phrasing=f"p{p}") for t in range(400) for p in range(4)]
+    assert 60 <= len(split(phrased, phrasings=0.05, seed=0).new_phrasings) <= 100  # 80 on average
+
+
+def test_a_share_far_from_what_was_asked_is_noted():
+    rows = [row(n, cluster="c" if n < 12 else f"single {n}") for n in range(100)]
+    (single, share) = split(rows, items=0.25, seed=0).notes
+    assert single.startswith("a single item in single 12") and single.count("single") < 30 and "…" in single
+    assert share.startswith("3 of 100 items are held out, 3.0% where 25.0% was asked")
+    half = split([row(n) for n in range(4)], items=0.5, validation=0.5, seed=0)
+    assert len(half.new_items) == 2 and len(half.validation) == 1 and not half.notes
 
 
 def test_held_out_phrasings_of_training_items_are_dropped():

@@ -29,8 +29,18 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> dict[str, Any]:
     """Replace generation: each row's text comes token by token until `finished`; prompts are kept."""
     script: dict[str, Any] = {}
 
-    def generate(model: Any, prompts: list[list[int]], *, stop: Any, max_new_tokens: int, finished: Any, advance: Any):
+    def generate(
+        model: Any,
+        prompts: list[list[int]],
+        *,
+        stop: Any,
+        max_new_tokens: int,
+        finished: Any,
+        advance: Any,
+        **more: Any,
+    ):
         script["prompts"], script["stop"] = [tokenizer.decode(prompt) for prompt in prompts], stop
+        script["batch_tokens"] = more["batch_tokens"]
         out = []
         for row, text in enumerate(script["texts"]):
             tokens: list[int] = []
@@ -47,7 +57,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> dict[str, Any]:
 
 def test_chat_answers_are_scored_row_by_row(model: Any, tokenizer: Any, scripted: dict[str, Any]) -> None:
     scripted["texts"] = [" paris.", "1\n2", "x" * 20]
-    first, second, third = answer(model, tokenizer, LEVELS, style="chat", max_new_tokens=20)
+    first, second, third = answer(model, tokenizer, LEVELS, style="chat", max_new_tokens=20, batch_tokens=99)
+    assert scripted["batch_tokens"] == 99
     assert scripted["prompts"][0] == tokenizer.apply_chat_template(
         [{"role": "user", "content": "Capital of France?"}], add_generation_prompt=True, tokenize=False
     )

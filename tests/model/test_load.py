@@ -40,9 +40,10 @@ def test_attention_that_cannot_be_packed_falls_back_and_says_so(tmp_path, capsys
         head_dim=8,
         vocab_size=300,
     )
-    loaded = load_base(str(save(Gemma2ForCausalLM(config), tmp_path)))
+    loaded = load_base(str(save(Gemma2ForCausalLM(config), tmp_path / ":dog:")))
     assert not packs(loaded.model)
-    assert "one by one" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "one by one" in said and ":dog:" in said  # names are shown as they are, not as emoji
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/model", "a/b/c"])

@@ -5,9 +5,11 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tunesmith.base.errors import LimitBroken, UserError
+from tunesmith.base.errors import LimitBroken, TunesmithError, UserError
+from tunesmith.model.load import base_path
 from tunesmith.pipeline import inspect, run
 from tunesmith.tokens.store import TokenStore
 
@@ -158,6 +160,56 @@ def test_a_full_disk_leaves_what_was_there(recipe, tmp_path, monkeypatch):
 
 def test_inspect_shows_the_tokens_of_a_row(finished, recipe, capsys):
     row = json.loads((finished / "evaluation/items.jsonl").read_text().splitlines()[0])["row"]
-    assert inspect(recipe(), finished, row=row, ids=False, as_json=True) == 0
-    (shown,) = json.loads(capsys.readouterr().out)
-    assert shown["row"] == row and any(shown["supervised"])
+    for run_folder in (finished, None):
+        assert inspect(recipe(), run_folder, row=row, ids=False, as_json=True) == 0
+        (shown,) = json.loads(capsys.readouterr().out)
+        assert shown["row"] == row and any(shown["supervised"])
+
+
+def test_inspecting_a_recipe_shows_its_files_as_they_are(recipe, tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    loaded = recipe(f"data.sources=[{{path: {data}, name: 'a:b'}}]")
+    data.write_text('{"instruction": "Say it.", "output": "yes"}\n{"instruction": "No answer."}\n')
+    assert inspect(loaded, None, row="a:b:1", ids=False, as_json=True) == 0
+    assert [shown["row"] for shown in json.loads(capsys.readouterr().out)] == ["a:b:1"]
+    with pytest.raises(UserError, match=r"row a:b:2 has no tokens: dropped by stage read"):
+        inspect(loaded, None, row="a:b:2", ids=False, as_json=True)
+    with pytest.raises(UserError, match="there is no row a:b:3"):
+        inspect(loaded, None, row="a:b:3", ids=False, as_json=True)
+
+
+def test_a_base_changed_in_place_is_another_base(recipe, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(base_path("pocket"), base)
+    loaded = recipe(f"base={base}", "data.sources.0.pocket=60", "data.hold_out.clusters=[]")
+    assert run(loaded, tmp_path / "run", until="train") == 0
+    weights = base / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    with pytest.raises(TunesmithError, match="belongs to a run of other settings"):
+        run(loaded, tmp_path / "run", until="train")
+
+
+def test_a_base_of_the_hub_is_known_by_its_commit(tmp_path, monkeypatch):
+    from tunesmith.pipeline import _content
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert _content("someone/model") == "someone/model"
+    repository, commit = tmp_path / "models--someone--model", "a1" * 20
+    for name, text in (("refs/main", commit), (f"snapshots/{commit}/config.json", "{}")):
+        (repository / name).parent.mkdir(parents=True)
+        (repository / name).write_text(text)
+    assert _content("someone/model") == f"someone/model@{commit}"
+
+
+def test_a_run_that_shows_nothing_says_so(recipe, tmp_path, capsys):
+    nothing = ("data.sources.0.pocket=60", "data.hold_out={items: 0}", "train.tokens_per_step=1024", "train.epochs=0.1")
+    assert run(recipe(*nothing), tmp_path / "run") == 0
+    said = capsys.readouterr().err
+    assert "Warning: only 1 optimizer step; lower train.tokens_per_step or raise train.epochs" in said
+    assert "Warning: nothing was held out and compared" in said
+
+
+def test_the_report_of_a_preparation_says_that_it_has_finished(recipe, tmp_path):
+    assert run(recipe(), tmp_path / "run", until="prepare") == 0
+    assert "<dt>Status</dt><dd>finished</dd>" in (tmp_path / "run/report.html").read_text()

@@ -86,6 +86,25 @@ def test_a_base_model_is_asked_plainly_and_its_answer_ends_with_its_paragraph(lo
     assert ours.messages[-1].content == "Paris."
 
 
+@pytest.mark.parametrize("answer", ["\n\n Hello you.\n\nQ", "Hello you.\n\n\nQ", " Hello you.\n", "Hello you."])
+@pytest.mark.parametrize("size", [1, 3, 99])
+def test_a_plain_answer_is_shown_and_kept_up_to_its_blank_line(loaded, script, monkeypatch, answer, size):
+    script(answer)
+    parts = [answer[start : start + size] for start in range(0, len(answer), size)]
+    monkeypatch.setattr(module, "pieces", lambda *_: iter(parts))
+    ours = chat(loaded, plain=True)
+    assert "".join(ours.answer("Well?")).strip() == "Hello you." == ours.messages[-1].content
+
+
+def test_bytes_that_are_no_text_are_replaced(loaded, script, monkeypatch, capsys):
+    prompts = script("One.", "Two.")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hi\xff\n"), encoding="utf-8"))
+    talk(chat(loaded))
+    talk(chat(loaded), "hi\udcff")
+    assert capsys.readouterr().out == "One.\nTwo.\n"
+    assert all("hi\ufffd" in prompt for prompt in prompts)
+
+
 def test_pieces_hold_back_characters_until_they_are_whole(loaded):
     text = "Zoë 日本 👩‍🚀!"
     ids = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]

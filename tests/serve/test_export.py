@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.base.errors import UserError
 from tunesmith.serve.export import export_merged
-from tunesmith.tokens.templates import shipped_template
+from tunesmith.tokens.rendering import shipped_template
 
 TEMPLATE = shipped_template("alpaca")
 # PEFT 0.21 still asks transformers 5.23 by the old name.
@@ -55,6 +55,11 @@ def test_an_adapter_is_merged_into_the_weights(trained, tmp_path):
     assert not torch.allclose(logits(merged), logits(AutoModelForCausalLM.from_pretrained(trained)), atol=1e-2)
     torch.testing.assert_close(logits(merged), logits(adapted), atol=1e-4, rtol=1e-4)
     assert AutoTokenizer.from_pretrained(folder).chat_template == TEMPLATE
+
+    trained.rename(tmp_path / "moved")
+    again = export_merged(tmp_path / "adapter", tmp_path / "again", base=str(tmp_path / "moved"))
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(again)), logits(merged))
+    assert str(tmp_path / "moved") in (again / "README.md").read_text()
 
 
 def test_nothing_is_overwritten(trained, tmp_path):

@@ -62,4 +62,4 @@ def track(items: Iterable[T], title: str, total: float | None = None) -> Iterato
 
 def say(message: str) -> None:
     """One line for the person watching, on stderr (stdout is for results)."""
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(message, markup=False, emoji=False, soft_wrap=True)

@@ -10,6 +10,11 @@ from tunesmith.base.errors import UserError
 RUNS = Path("runs")
 
 
+def is_run(folder: Path) -> bool:
+    """Whether this is the folder of a run."""
+    return (folder / "run.json").is_file()
+
+
 def find_run(name: str | None = None) -> Path:
     """The folder of a run: by its path, by its name in `runs/`, or (None) the newest there.
 
@@ -21,8 +26,9 @@ def find_run(name: str | None = None) -> Path:
         if not runs:
             raise UserError("there is no run in runs/ here. Give a run's folder, or make one: tunesmith run quickstart")
         return runs[0].parent
-    for folder in (Path(name), RUNS / name):
-        if (folder / "run.json").is_file():
+    path = Path(name).expanduser()
+    for folder in (path, RUNS / path):
+        if is_run(folder):
             return folder
     known = f"Runs here, newest first: {', '.join(names[:10])}." if names else "There are no runs in runs/ here."
     near = get_close_matches(name, names, n=1)

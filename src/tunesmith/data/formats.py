@@ -135,23 +135,26 @@ def _read_messages(record: Row) -> Sequence[Draft | Rejected]:
 
 
 def _read_prompt(record: Row) -> Sequence[Draft | Rejected]:
-    prompt = _one_of(record, PROMPT_KEYS, "prompt") or record.get("input")
+    prompt, context = _one_of(record, PROMPT_KEYS, "prompt"), _one_of(record, INPUT_KEYS, "input")
+    if prompt is None:
+        prompt, context = context, None
     response = _one_of(record, RESPONSE_KEYS, "response")
     if not isinstance(prompt, list):
-        context = _text(record, *INPUT_KEYS) if any(key in record for key in PROMPT_KEYS) else ""
-        turn = _turn(as_text(prompt), context, as_text(response))
+        turn = _turn(as_text(prompt), as_text(context), as_text(response))
         _refuse_unread(record, PROMPT_PARTS, turn[0].content)
-        return [_draft(turn, record)]
+        return [_draft((*_history(record.get("history")), *turn), record)]
     # TRL's conversational prompt and completion: only the completion is trained.
     asked = [replace(m, train=False) if m.role == "assistant" else m for m in read_messages(prompt)]
+    beside = ("history", *PROMPT_PARTS, *(INPUT_KEYS if context is not None else ()))
+    _refuse_unread(record, beside, "\n".join(message.content for message in asked))
     given = read_messages(response if isinstance(response, list) else [])
     return [_draft((*asked, *(given or [Message("assistant", as_text(response))])), record)]
 
 
 def _read_alpaca(record: Row) -> Sequence[Draft | Rejected]:
     response = _one_of(record, RESPONSE_KEYS, "response")
-    turn = _turn(_text(record, "instruction"), _text(record, *INPUT_KEYS), as_text(response))
-    _refuse_unread(record, PROMPT_PARTS, turn[0].content)
+    turn = _turn(_text(record, "instruction"), as_text(_one_of(record, INPUT_KEYS, "input")), as_text(response))
+    _refuse_unread(record, (*PROMPT_PARTS, *PROMPT_KEYS), turn[0].content)
     return [_draft((*_history(record.get("history")), *turn), record)]
 
 
@@ -213,9 +216,9 @@ def _one_of(record: Row, keys: Sequence[str], what: str) -> Any:
 def _refuse_unread(record: Row, keys: Sequence[str], prompt: str) -> None:
     """Refuse a row whose prompt would lack what another of its columns holds."""
     for key in keys:
-        value = record.get(key) or ()
-        parts = value if isinstance(value, list) else [value] if value else ()
-        if not all(str(part) in prompt for part in parts):
+        value = record.get(key)
+        parts = value if isinstance(value, list) else [value]
+        if not all(str(part).strip() in prompt for part in parts if not _is_missing(part)):
             raise Rejected(
                 "unread_column",
                 f"column {key} belongs to what is asked and would be left out; join it into the prompt, "
@@ -225,8 +228,12 @@ def _refuse_unread(record: Row, keys: Sequence[str], prompt: str) -> None:
 
 def _history(pairs: Any) -> list[Message]:
     """LLaMA-Factory's earlier turns: a list of [instruction, response]."""
+    if _is_missing(pairs):
+        return []
+    if isinstance(pairs, str):  # JSON, as CSV columns hold it
+        pairs = parsed(pairs, "bad_history", "`history`")
     messages = []
-    for pair in pairs or ():
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Rejected("bad_history", "`history` is not a list of [instruction, response]")
         messages += [Message("user", as_text(pair[0])), Message("assistant", as_text(pair[1]))]
@@ -249,7 +256,7 @@ def as_text(value: Any) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    return value in (None, "", []) or (isinstance(value, float) and math.isnan(value))
+    return value in (None, "", [], {}) or (isinstance(value, float) and math.isnan(value))
 
 
 def _message_list(value: Any) -> tuple[Message, ...]:

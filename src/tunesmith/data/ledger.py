@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tunesmith.base.errors import TunesmithError
 from tunesmith.base.files import read_json, write_json, written_aside
+
+DRAWS = "draws.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,10 @@ class Drop:
 
 
 class Ledger:
-    """What became of every row of a run, kept in `folder` (steps.json, drops.parquet, places.parquet).
+    """What became of every row of a run, kept in `folder` (steps.json, drops.parquet, places.parquet, draws.parquet).
 
-    Nothing is written before `save`, so that a run that dies leaves the ledger of the run before whole.
+    Nothing is written before `save`, so that a run that dies leaves the ledger of the run before whole. Draws come
+    later, with the plan of the training.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,6 +41,7 @@ class Ledger:
         self._steps: list[dict[str, Any]] = []
         self._drops: dict[str, Drop] = {}
         self._places: dict[str, str] = {}
+        self._draws: dict[str, int] = {}
 
     @classmethod
     def load(cls, folder: Path) -> Ledger:
@@ -53,6 +59,9 @@ class Ledger:
         rows = zip(*(drops[field.name] for field in fields(Drop)), strict=True)
         ledger._drops = {row[0]: Drop(*row) for row in rows}
         ledger._places = dict(zip(places["row"], places["place"], strict=True))
+        if (folder / DRAWS).exists():
+            draws = pq.read_table(folder / DRAWS).to_pydict()
+            ledger._draws = dict(zip(draws["row"], draws["times"], strict=True))
         return ledger
 
     def step(self, stage: str, read: int, kept: int, drops: Iterable[Drop], changed: int = 0, note: str = "") -> None:
@@ -100,6 +109,9 @@ class Ledger:
             told.append(f"dropped by stage {drop.stage}: {drop.reason}" + (f" ({drop.detail})" if drop.detail else ""))
         if place := self._places.get(row):
             told.append(f"kept, and used for {place}")
+        if (times := self._draws.get(row)) is not None:
+            often = "once" if times == 1 else f"{times} times"
+            told.append(f"trained {often} in all epochs" if times else "never trained: the mixture did not draw it")
         return told
 
     def save(self) -> None:
@@ -110,6 +122,12 @@ class Ledger:
             self.folder / "places.parquet", {"row": tuple(self._places), "place": tuple(self._places.values())}
         )
         write_json(self.folder / "steps.json", self._steps)
+
+
+def save_draws(folder: Path, rows: Sequence[str], times: NDArray[np.integer]) -> None:
+    """Add to the ledger in `folder` how often each row is trained on in all epochs together."""
+    with written_aside(folder / DRAWS) as aside:
+        pq.write_table(pa.table({"row": rows, "times": times.astype(np.int32)}), aside, compression="zstd")
 
 
 def _write_strings(path: Path, columns: dict[str, tuple[str, ...]]) -> None:

@@ -201,7 +201,10 @@ def _reasoning(value: Mapping[str, Any]) -> str:
 
 def _train(value: Mapping[str, Any]) -> bool | None:
     """Which messages a data set itself asks to train: `train` (true or false) or OpenAI's `weight` (0 or 1)."""
-    said = value.get("train", value.get("weight"))
+    key = "train" if value.get("train") is not None else "weight"
+    said = value.get(key)
+    if said not in (None, 0, 1):  # True and False are 1 and 0
+        raise Rejected("bad_weight", f"{key} is {_short(said)}; a message is trained (true, 1) or not (false, 0)")
     return None if said is None else bool(said)
 
 

@@ -10,8 +10,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -57,7 +59,8 @@ def file_kind(path: Path) -> str | None:
 def read_records(path: Path) -> Iterator[Record]:
     """Every record of a file, streamed (a .json file is held in memory whole). Blank lines are no records.
 
-    Raises DataError when the file itself can't be read: damaged, not UTF-8 text at all, of an unknown kind.
+    Raises DataError when the file itself can't be read: damaged, not UTF-8 text at all, of an unknown kind, a table
+    with two columns of one name.
     """
     kind = file_kind(path) or _sniffed(path)
     try:
@@ -65,7 +68,10 @@ def read_records(path: Path) -> Iterator[Record]:
             yield from _parquet(path)
             return
         with _opened(path) as text:
-            yield from {"json": _json, "jsonl": _json_lines, "csv": _csv, "text": _documents}[kind](text)
+            readers: dict[str, Callable[[TextIO], Iterator[Record]]] = {
+                "json": _json, "jsonl": _json_lines, "csv": partial(_csv, path), "text": _documents
+            }  # fmt: skip
+            yield from readers[kind](text)
     except (pa.ArrowException, csv.Error, OSError) as error:
         raise DataError(
             f"{path} can't be read to its end: {error}. None of it is used: it may be damaged, or not fetched "
@@ -160,12 +166,19 @@ def _elements(body: str) -> Iterator[Any]:
         yield Rejected("bad_json", "the file ends before its array does: rows behind the last one are lost")
 
 
-def _csv(text: TextIO) -> Iterator[Record]:
+def _csv(path: Path, text: TextIO) -> Iterator[Record]:
     """A table with a header. A record's number is the line it starts on; quoted fields may run over lines."""
     csv.field_size_limit(2**31 - 1)
     header = text.readline()
     rows = csv.reader(chain([header], text), delimiter=max(",\t;", key=header.count), strict=True)
     names = next(rows, [])
+    # Columns without a name may be several: spreadsheets write empty ones, and no shape and no `map` reads them.
+    twice = [name for name, count in Counter(names).items() if count > 1 and name.strip()]
+    if twice:
+        raise DataError(
+            f"{path} has several columns called {' and '.join(map(repr, twice))}, and a row holds one value for a "
+            f"name, so the others would be lost. Rename them in its first line."
+        )
     while True:
         line = rows.line_num + 1
         try:

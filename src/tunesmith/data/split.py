@@ -52,7 +52,8 @@ def split(
 
     Rows of one item (`Conversation.item`, or the prompt where it is "") stay on one side. A held-out phrasing or
     cluster can share its item, and any held-out row its prompt, with a row that is trained: such rows are dropped,
-    since they would measure memory. A task with one phrasing and a cluster with one item keep all of it in train.
+    since they would measure memory. A task with one phrasing and a cluster with one item keep all of it in train;
+    of a few, too few for a whole one, one is held out or none, by chance, so that the fraction holds over many.
 
     Raises UserError for a cluster that does not exist, a fraction outside [0, 1), and when nothing is left to train.
     """
@@ -117,7 +118,7 @@ def _phrasing(row: Conversation) -> tuple[str, str, str]:
 def _held_phrasings(
     rows: Iterable[Conversation], fraction: float, seed: int, notes: list[str]
 ) -> Collection[tuple[str, str, str]]:
-    """Of each task with two phrasings or more, at least one held out and at least one kept."""
+    """What is held out of each task with two phrasings or more; at least one phrasing is kept."""
     if not fraction:
         return ()
     tasks: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -133,13 +134,14 @@ def _held_phrasings(
         notes.append("no row names its phrasing, so no phrasing is held out")
     elif single:
         notes.append(f"{single} of {len(tasks)} tasks have a single phrasing, which is trained and not held out")
+    _note_share(len(held), sum(map(len, tasks.values())), fraction, "phrasings", notes)
     return held
 
 
 def _held_items(
     cluster_of: Mapping[str, str], fraction: float, seed: int, what: str, notes: list[str]
 ) -> Collection[str]:
-    """Of each cluster with two items or more, at least one held out and at least one kept."""
+    """What is held out of each cluster with two items or more; at least one item is kept."""
     if not fraction:
         return ()
     clusters: dict[str, list[str]] = defaultdict(list)
@@ -147,15 +149,30 @@ def _held_items(
         clusters[cluster].append(key)
     single = sorted(cluster for cluster, keys in clusters.items() if len(keys) == 1)
     if single:
-        notes.append(f"a single item in {', '.join(single)}: it is trained and nothing held out for {what}")
-    return {key for cluster, keys in clusters.items() for key in _drawn(keys, fraction, seed, what, cluster)}
+        names = ", ".join(single[:20]) + (", …" if len(single) > 20 else "")
+        notes.append(f"a single item in {names}: it is trained and nothing held out for {what}")
+    held = {key for cluster, keys in clusters.items() for key in _drawn(keys, fraction, seed, what, cluster)}
+    _note_share(len(held), len(cluster_of), fraction, "items" if what == "items" else f"items for {what}", notes)
+    return held
 
 
-def _drawn(names: Collection[str], fraction: float, seed: int, *path: str) -> list[str]:
+def _drawn(names: Collection[str], fraction: float, seed: int, *group: str) -> list[str]:
+    """The names of a group that are held out. A group too small to give a whole one gives one by chance, as often as
+    keeps the share over many such groups: 5% of pairs is one of every tenth pair."""
     if len(names) < 2:
         return []
-    count = min(max(round(fraction * len(names)), 1), len(names) - 1)
-    return sorted(names, key=lambda name: seed_of(seed, *path, name))[:count]
+    share = fraction * len(names)
+    count = min(round(share), len(names) - 1) if share >= 1 else int(seed_of(seed, *group) < share * 2**64)
+    return sorted(names, key=lambda name: seed_of(seed, *group, name))[:count]
+
+
+def _note_share(held: int, of: int, fraction: float, what: str, notes: list[str]) -> None:
+    asked = fraction * of
+    if not asked / 2 <= held <= asked * 2:
+        notes.append(
+            f"{held:,} of {of:,} {what} are held out, {held / of:.1%} where {fraction:.1%} was asked: "
+            f"a group too small to give a whole one gives one by chance, and a group of one gives none"
+        )
 
 
 _REASONS = {

@@ -11,7 +11,7 @@ from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.progress import progress
 from tunesmith.base.random import seed_of
 from tunesmith.evaluate.metrics import METRICS, metric_for
-from tunesmith.model.generate import generate, new_tokens_limit
+from tunesmith.model.generate import CACHE_TOKENS, generate, new_tokens_limit
 from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids, tokenise
 
 Style = Literal["chat", "plain"]
@@ -59,6 +59,7 @@ def answer(
     max_new_tokens: int,
     metric: str = "auto",
     template_args: Mapping[str, Any] | None = None,
+    batch_tokens: int = CACHE_TOKENS,
     title: str = "Answering",
 ) -> list[Answer]:
     """Greedy answers to the rows of every level, in order, each scored against the row's response.
@@ -69,6 +70,7 @@ def answer(
     `plain_prompt`, for a base model that never saw a template. A base model goes on after its answer, so a plain
     answer is cut at the first line end, or at the first blank line where the expected response has several lines.
     metric: a name in `METRICS`, or "auto" for what suits each task (`metric_for`).
+    batch_tokens: as `generate` takes it.
     """
     rows = [row for level in levels.values() for row in level]
     cut = _PlainEnd(tokenizer, rows) if style == "plain" else None
@@ -80,6 +82,7 @@ def answer(
             stop=stop_token_ids(tokenizer, template_args),
             max_new_tokens=max_new_tokens,
             finished=cut,
+            batch_tokens=batch_tokens,
             advance=bar.advance,
         )
     metrics = _metrics(rows, metric)

@@ -18,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from tunesmith.base.random import stream as random_stream
 
 BATCH_ROWS = 64  # beyond this a CPU step costs in proportion to its rows
+CACHE_TOKENS = 65_536
 
 
 def generate(
@@ -33,7 +34,7 @@ def generate(
     top_k: int = 0,
     seed: int = 0,
     batch_rows: int = BATCH_ROWS,
-    batch_tokens: int = 65_536,
+    batch_tokens: int = CACHE_TOKENS,
     advance: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """The new tokens of every prompt, in the order of the prompts, without the stop token.

@@ -62,12 +62,20 @@ def load_base(
 
 
 def load_trained(
-    directory: Path, *, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+    directory: Path,
+    *,
+    base: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """A model that Tunesmith saved: all its weights, or an adapter, which is put on the base it was trained on."""
+    """A model that Tunesmith saved: all its weights, or an adapter, which is put on the base it was trained on.
+
+    base: where that base is now; by default where the adapter says it was.
+    """
     if not (directory / ADAPTER).is_file():
         return load_base(str(directory), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    base = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = base or json.loads((directory / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     loaded = load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     if (directory / GENERATION).is_file():
         loaded.model.generation_config = GenerationConfig.from_pretrained(directory)

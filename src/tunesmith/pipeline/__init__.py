@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import try_to_load_from_cache
+
 from tunesmith.base.errors import LimitBroken
-from tunesmith.base.files import value_hash
-from tunesmith.base.progress import say
-from tunesmith.model.load import load_base, load_tokenizer, load_trained
+from tunesmith.base.files import file_hash, value_hash
+from tunesmith.base.progress import say, track
+from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inspecting import inspect
 from tunesmith.pipeline.measuring import TUNED, measured, write_comparison
@@ -23,6 +25,8 @@ __all__ = ["inspect", "report", "run"]
 
 Until = Literal["prepare", "train", "evaluate", "report"]
 OK = 0
+WEIGHTS = ("*config.json", "*.safetensors", "*.bin", "*.py")  # the files that say what a base computes
+FEW_STEPS = 20  # a model is hardly another after fewer
 
 
 def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
@@ -31,22 +35,21 @@ def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
     Raises LimitBroken, with the report written, when the recipe sets a limit and the tuned model breaks it.
     """
     folder = RunFolder.open(path, loaded)
+    summary = None
     with folder.running():
         tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
         prepared = prepare(folder, tokenizer)
-        if until == "prepare":
-            say(f"Report: {write_report(path)}")
-            return OK
-        summary = _train_and_measure(folder, prepared, tokenizer, until)
-    if summary is None:
-        return OK
-    if until == "report":
-        page = write_report(path)
+        if until != "prepare":
+            summary = _train_and_measure(folder, prepared, tokenizer, until)
+    page = write_report(path) if until in ("prepare", "report") else None  # now that run.json says how it ended
+    if summary and page:
         print_comparison(summary)
-        for warning in summary["warnings"]:
-            say(f"Warning: {warning}")
-        say(f"Report: {page}\nChat:   tunesmith chat {path}")
-    _check_limits(summary)
+    for warning in _warnings(prepared, summary):
+        say(f"Warning: {warning}")
+    if page:
+        say(f"Report: {page}" + (f"\nChat:   tunesmith chat {path}" if summary else ""))
+    if summary:
+        _check_limits(summary)
     return OK
 
 
@@ -58,13 +61,13 @@ def report(path: Path) -> Path:
 def _train_and_measure(folder: RunFolder, prepared: Prepared, tokenizer: Any, until: Until) -> Mapping[str, Any] | None:
     """Measure the base, train, measure the result, compare. Without the measuring when only training is asked for."""
     recipe = folder.recipe
-    of_base = value_hash([recipe.base, tokenizer.chat_template])
+    of_base = value_hash([_content(recipe.base), tokenizer.chat_template])
 
     def base() -> tuple[Any, Any]:
         return load_base(recipe.base, trust_remote_code=recipe.trust_remote_code).model, tokenizer
 
     def tuned() -> tuple[Any, Any]:
-        loaded = load_trained(folder.path / "model", trust_remote_code=recipe.trust_remote_code)
+        loaded = load_trained(folder.path / "model", base=recipe.base, trust_remote_code=recipe.trust_remote_code)
         return loaded.model, loaded.tokenizer
 
     # The base comes first: what it can do is known before anything is spent on training.
@@ -75,6 +78,33 @@ def _train_and_measure(folder: RunFolder, prepared: Prepared, tokenizer: Any, un
         return None
     after = measured(folder, prepared, TUNED, of_tuned, tuned)
     return write_comparison(folder, prepared, before, after)
+
+
+def _content(base: str) -> str:
+    """What changes when a base model does: a hash of its configuration and weights, or the commit of a Hub id."""
+    path = base_path(base)
+    if isinstance(path, Path):
+        files = sorted({file for pattern in WEIGHTS for file in path.glob(pattern)})
+        return value_hash([[file.name, file_hash(file)] for file in track(files, "Reading the base", len(files))])
+    # The tokenizer, loaded before, has put at least one of these into the cache, in a folder named by the commit.
+    cached = (try_to_load_from_cache(path, name) for name in ("tokenizer_config.json", "config.json"))
+    commit = next((Path(file).parent.name for file in cached if isinstance(file, str)), "")
+    return f"{path}@{commit}" if commit else path
+
+
+def _warnings(prepared: Prepared, summary: Mapping[str, Any] | None) -> Iterator[str]:
+    """What keeps a run from showing that its model is better, though nothing failed."""
+    steps = prepared.plan.steps
+    if steps < FEW_STEPS:
+        count = "1 optimizer step" if steps == 1 else f"{steps} optimizer steps"
+        yield f"only {count}; lower train.tokens_per_step or raise train.epochs."
+    if summary:
+        yield from summary["warnings"]
+        if not summary["generation"]["levels"] and not summary["loss"]:
+            yield (
+                "nothing was held out and compared, so this run does not show whether the tuned model is better; "
+                "raise data.hold_out.items, or evaluate.items and evaluate.losses if they are 0."
+            )
 
 
 def _check_limits(summary: Mapping[str, Any]) -> None:

@@ -27,11 +27,12 @@ SHOWN = 3  # rows, when none is asked for
 LEGEND = "Supervised tokens are on green; special tokens are marked; ⏎ is a line break."
 
 
-def inspect(loaded: LoadedRecipe, folder: Path, *, row: str | None, ids: bool, as_json: bool) -> int:
-    """Print the tokens of one row, or of the first few. From the run's token store if there is one in `folder`."""
+def inspect(loaded: LoadedRecipe, run: Path | None, *, row: str | None, ids: bool, as_json: bool) -> int:
+    """Print the tokens of one row, or of the first few: those of the token store of `run` if it was prepared, else, or
+    without a run, as the recipe and its files say now."""
     tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
-    stored = folder / "tokens" / "store"
-    found = _stored(stored, folder, row) if stored.is_dir() else _encoded(loaded, tokenizer, row)
+    prepared = run and (run / "tokens" / "store").is_dir()
+    found = _stored(run, row) if run and prepared else _encoded(loaded, tokenizer, row)
     if as_json:
         shown = [{"row": name} | _json(sequence, tokenizer) for name, sequence in found]
         json.dump(shown, sys.stdout, ensure_ascii=False, indent=2)
@@ -49,8 +50,8 @@ def inspect(loaded: LoadedRecipe, folder: Path, *, row: str | None, ids: bool, a
 _json = as_json  # the option of `inspect` has the same name
 
 
-def _stored(store_folder: Path, run: Path, row: str | None) -> list[tuple[str, Encoded]]:
-    store = TokenStore.open(store_folder)
+def _stored(run: Path, row: str | None) -> list[tuple[str, Encoded]]:
+    store = TokenStore.open(run / "tokens" / "store")
     if row is None:
         return [(name, store[index]) for index, name in enumerate(store.row_ids[:SHOWN])]
     found = [(name, store[index]) for index, name in enumerate(store.row_ids) if name == row]
@@ -62,9 +63,11 @@ def _stored(store_folder: Path, run: Path, row: str | None) -> list[tuple[str, E
 
 def _encoded(loaded: LoadedRecipe, tokenizer: object, row: str | None) -> list[tuple[str, Encoded]]:
     """The rows as the recipe's sources give them, before any split."""
-    name = row.partition(":")[0] if row else None
-    sources = [source for source in loaded.recipe.data.sources if name in (None, source.name)]
-    rows = [one for source in sources for one in read(source, Ledger(Path())) if row in (None, one.id)]
+    ledger = Ledger(Path())  # never saved
+    sources = [source for source in loaded.recipe.data.sources if not row or row.startswith(f"{source.name}:")]
+    rows = [one for source in sources for one in read(source, ledger) if row in (None, one.id)]
+    if row and (story := ledger.story(row)):
+        raise UserError(f"row {row} has no tokens: {'; '.join(story)}.")
     if not rows:
         known = ", ".join(source.name for source in loaded.recipe.data.sources)
         raise UserError(f"there is no row {row}. A row's id is SOURCE:LINE; the recipe's sources are: {known}.")

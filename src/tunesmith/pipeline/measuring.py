@@ -16,11 +16,14 @@ from tunesmith.base.random import seed_of
 from tunesmith.evaluate.answers import Answer, answer, sample
 from tunesmith.evaluate.compare import compare, loss_rows, write_evaluation
 from tunesmith.evaluate.language import Losses, TextBits, response_losses, text_bits
+from tunesmith.model.generate import CACHE_TOKENS
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
 from tunesmith.recipe.models import Evaluate
 
 TUNED = "tuned"
+# Training keeps the activations of a token in every layer, answering only its keys and values: a small part of them.
+CACHED_PER_TRAINED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def measured(run: RunFolder, prepared: Prepared, who: str, of: str, load: Any) -
 def _measure(
     model: Any, tokenizer: Any, prepared: Prepared, evaluate: Evaluate, run: RunFolder, styles: Mapping[str, Any]
 ) -> Measured:
+    room = run.recipe.train.tokens_per_batch  # what fits in training fits here: less of it helps where memory runs out
     answers = {
         who: answer(
             model,
@@ -80,16 +84,18 @@ def _measure(
             style=style,
             max_new_tokens=evaluate.max_new_tokens,
             metric=evaluate.metric,
+            batch_tokens=min(CACHE_TOKENS, CACHED_PER_TRAINED * room),
             title=f"Answering: {who.replace('_', ', ')}",
         )
         for who, style in styles.items()
         if evaluate.items
     }
-    rows = [row for level in _scored(prepared, evaluate.losses, run.recipe.seed).values() for row in level]
-    losses = response_losses(model, supervised_rows(rows, prepared.store))
+    rows = [row for level in scored(prepared, evaluate.losses, run.recipe.seed).values() for row in level]
+    losses = response_losses(model, supervised_rows(rows, prepared.store), batch_tokens=room)
     text = None
     if prepared.texts:
-        text = text_bits(model, tokenizer, prepared.texts, max_length=run.recipe.train.max_length)
+        longest = run.recipe.train.max_length
+        text = text_bits(model, tokenizer, prepared.texts, max_length=longest, batch_tokens=room)
     return Measured(answers, losses, text)
 
 
@@ -98,8 +104,8 @@ def _answered(prepared: Prepared, count: int, seed: int) -> dict[str, list[Conve
     return {level: rows for level, rows in levels.items() if rows}
 
 
-def _scored(prepared: Prepared, count: int, seed: int) -> dict[str, list[Conversation]]:
-    """The rows of each level whose response loss is measured."""
+def scored(prepared: Prepared, count: int, seed: int) -> dict[str, list[Conversation]]:
+    """The rows of each level whose response loss is measured. A smaller count gives the start of a larger one."""
 
     def first(rows: Sequence[Conversation]) -> list[Conversation]:
         return sorted(rows, key=lambda row: seed_of(seed, "losses", row.id))[:count]
@@ -110,7 +116,7 @@ def _scored(prepared: Prepared, count: int, seed: int) -> dict[str, list[Convers
 def write_comparison(run: RunFolder, prepared: Prepared, base: Measured, tuned: Measured) -> dict[str, Any]:
     """Compare the two, write evaluation/summary.json and items.jsonl, and return the summary."""
     evaluate = run.recipe.evaluate
-    levels = _scored(prepared, evaluate.losses, run.recipe.seed)
+    levels = scored(prepared, evaluate.losses, run.recipe.seed)
     answers = base.answers | tuned.answers
     summary = compare(
         answers,

@@ -7,20 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tunesmith import __version__
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, read_json, value_hash, write_json, write_text
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
-from tunesmith.data.ledger import Drop, Ledger
-from tunesmith.data.mix import MixPlan, draw, plan_mix
+from tunesmith.data.ledger import Drop, Ledger, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.split import split
 from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
 from tunesmith.pocket import corpus, tasks
 from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
 from tunesmith.tokens.batches import DataPlan, plan_epochs
@@ -30,9 +27,8 @@ from tunesmith.tokens.supervise import encode_many
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
 
 LEVELS = ("new_items", "new_phrasings", "new_clusters")
-REPLAY = "replay"
+REPEATS_TOLD = 4.0  # a text replayed more often than this in an epoch is told of
 SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
-HISTOGRAM = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,8 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
             "code": __version__,
             "files": [file_hash(file) for file in track(files, "Reading files", len(files))],
             "data": recipe.data.model_dump(mode="json"),
-            "forgetting": recipe.evaluate.forgetting and recipe.evaluate.forgetting.model_dump(mode="json"),
+            "forgetting": recipe.evaluate.forgetting
+            and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
             "supervision": [recipe.train.max_length, recipe.train.too_long, recipe.train.supervise],
             "seed": recipe.seed,
             "template": tokenizer.chat_template,
@@ -185,13 +182,19 @@ def _documents(place: Replay | Forgetting, name: str, seed: int, ledger: Ledger)
 
 
 def _split(rows: list[Conversation], recipe: Recipe, ledger: Ledger) -> dict[str, tuple[Conversation, ...]]:
+    """The rows of each side. Plain text is trained on, never held out: it has no question to be asked."""
     held = recipe.data.hold_out
-    sides = split(rows, clusters=held.clusters, phrasings=held.phrasings, items=held.items, seed=recipe.seed)
-    kept = sum(map(len, sides.places.values()))
-    counts = ", ".join(f"{name.replace('_', ' ')} {len(side):,}" for name, side in sides.places.items() if side)
-    ledger.step("split", len(rows), kept, sides.drops, note="; ".join([counts, *sides.notes]))
-    say(f"Split: {counts}." + "".join(f" Note: {note}." for note in sides.notes))
-    return {name: side for name, side in sides.places.items() if name != "validation"}
+    texts = tuple(row for row in rows if row.is_text)
+    asked = [row for row in rows if not row.is_text]
+    if not asked:
+        raise UserError("the sources hold plain text only, so there is no instruction to follow. Add instruction data.")
+    found = split(asked, clusters=held.clusters, phrasings=held.phrasings, items=held.items, seed=recipe.seed)
+    sides = {"train": texts + found.train} | {level: found.places[level] for level in LEVELS}
+    counts = ", ".join(f"{name.replace('_', ' ')} {len(side):,}" for name, side in sides.items() if side)
+    kept = sum(map(len, sides.values()))
+    ledger.step("split", len(rows), kept, found.drops, note="; ".join([counts, *found.notes]))
+    say(f"Split: {counts}." + "".join(f" Note: {note}." for note in found.notes))
+    return sides
 
 
 # Supervision
@@ -226,7 +229,7 @@ def _supervise(
             too_long=train.too_long,
         )
         for row, parts in track(encoded, "Tokenising", len(everything)):
-            group = REPLAY if row.is_text else (row.source if by_source else row.cluster)
+            group = row.source if by_source or row.source == REPLAY else row.cluster
             for part in parts:
                 yield part, row.id, group
 
@@ -249,7 +252,8 @@ def _open(run: RunFolder, tokenizer: Any) -> Prepared:
     for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
         level, _, row = line.partition("\t")
         held_out[level].append(Conversation.from_json(row))
-    order, mixture = _mixture(run, store, {row.id for side in held_out.values() for row in side})
+    members = members_of(store, {row.id for side in held_out.values() for row in side})
+    order, mixture = mixture_of(run.recipe, store, members)
     train = run.recipe.train
     plan = plan_epochs(
         order,
@@ -260,99 +264,19 @@ def _open(run: RunFolder, tokenizer: Any) -> Prepared:
         seed=run.recipe.seed,
     )
     write_json(run.path / "ledger" / "mixture.json", mixture)
+    save_draws(run.path / "ledger", members.names, times_drawn(plan, members, len(store)))
+    repeats = (mixture["replay"] or {}).get("repeats", 0.0)
+    if repeats > REPEATS_TOLD:
+        say(
+            f"Note: an epoch replays each text {repeats:.1f} times; more plain text would keep the model from "
+            f"learning these by heart."
+        )
     template = {
         "chat_template": tokenizer.chat_template,
         "stop_tokens": tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)),
     }
-    write_json(run.path / "tokens" / "summary.json", _summary(store, plan, train.tokens_per_batch) | template)
+    write_json(run.path / "tokens" / "summary.json", summary_of(store, plan, train.tokens_per_batch) | template)
     return Prepared(store, held_out, read_json(run.path / "data" / "texts.json"), plan)
-
-
-def _mixture(
-    run: RunFolder, store: TokenStore, held_out: set[str]
-) -> tuple[Callable[[int], NDArray[np.int64]], dict[str, Any]]:
-    """The order of each epoch's sequences, and the mixture as planned and as drawn in the first epoch."""
-    mix, replay, seed = run.recipe.data.mix, run.recipe.data.replay, run.recipe.seed
-    sequences: dict[str, list[int]] = defaultdict(list)  # of each row
-    groups: dict[str, dict[str, None]] = defaultdict(dict)  # the rows of each group, in order
-    for index, (row, group) in enumerate(zip(store.row_ids, store.clusters, strict=True)):
-        if row not in held_out:
-            sequences[row].append(index)
-            groups[group][row] = None
-    names = list(sequences)
-    number = {row: index for index, row in enumerate(names)}
-    members = {group: np.array([number[row] for row in rows]) for group, rows in sorted(groups.items())}
-    replayed = members.pop(REPLAY, np.empty(0, dtype=np.int64))
-    plan = plan_mix(
-        {group: len(rows) for group, rows in members.items()},
-        strategy=mix.strategy,
-        temperature=mix.temperature,
-        weights=mix.weights,
-        max_repeats=mix.max_repeats,
-        total=mix.total,
-    )
-    tokens = np.array([sum(int(store.lengths[i]) for i in sequences[row]) for row in names])
-    wanted = replay.share if replay else 0.0
-    replay_plan = _replay_plan(plan, members, replayed, tokens, wanted)
-
-    def order(epoch: int) -> NDArray[np.int64]:
-        rows = draw(plan, members, seed=seed, epoch=epoch)
-        if replay_plan:
-            rows = np.concatenate([rows, draw(replay_plan, {REPLAY: replayed}, seed=seed, epoch=epoch)])
-        return np.array([index for row in rows for index in sequences[names[row]]], dtype=np.int64)
-
-    first = draw(plan, members, seed=seed, epoch=0)
-    again = tokens[draw(replay_plan, {REPLAY: replayed}, seed=seed, epoch=0)].sum() if replay_plan else 0
-    mixture = {
-        "by": mix.by,
-        "strategy": mix.strategy,
-        "temperature": mix.temperature,
-        "groups": plan.summary(),
-        "replay": {"planned": wanted, "drawn": float(again / (again + tokens[first].sum())), "tokens": int(again)}
-        if replay
-        else None,
-    }
-    return order, mixture
-
-
-def _replay_plan(
-    plan: MixPlan,
-    members: dict[str, NDArray[np.int64]],
-    replayed: NDArray[np.int64],
-    tokens: NDArray[np.int64],
-    share: float,
-) -> MixPlan | None:
-    """How many documents an epoch replays, so that they make up `share` of its tokens on average."""
-    if not share or not len(replayed):
-        return None
-    instructed = sum(plan.groups[group].drawn * tokens[rows].mean() for group, rows in members.items())
-    wanted = share / (1 - share) * instructed
-    count = max(round(wanted / tokens[replayed].mean()), 1)
-    return plan_mix({REPLAY: len(replayed)}, total=count, max_repeats=float("inf"))
-
-
-def _summary(store: TokenStore, plan: DataPlan, budget: int) -> dict[str, Any]:
-    groups: dict[str, dict[str, Any]] = {}
-    rows: dict[str, set[str]] = defaultdict(set)
-    for row, group, length, supervised in zip(
-        store.row_ids, store.clusters, store.lengths.tolist(), store.supervised_counts.tolist(), strict=True
-    ):
-        counts = groups.setdefault(group, {"rows": 0, "tokens": 0, "supervised": 0})
-        rows[group].add(row)
-        counts["tokens"] += length
-        counts["supervised"] += supervised
-    for group, ids in rows.items():
-        groups[group]["rows"] = len(ids)
-    edges = [edge for edge in HISTOGRAM if edge <= max(int(store.lengths.max()), 32)] + [int(store.lengths.max()) + 1]
-    counted = np.histogram(store.lengths, bins=sorted(set(edges)))[0]
-    return {
-        "clusters": dict(sorted(groups.items())),
-        "sequences": len(store),
-        "tokens": store.tokens,
-        "supervised": int(store.supervised_counts.sum()),
-        "packing": {"efficiency": plan.efficiency, "rows": plan.rows, "budget": budget},
-        "lengths": {"edges": sorted(set(edges)), "counts": counted.tolist()},
-    }
 
 
 def tokenizer_of(recipe: Recipe, load: Callable[..., Any]) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from tunesmith.base.conversation import Conversation
 from tunesmith.base.files import value_hash
 from tunesmith.base.progress import say
 from tunesmith.evaluate.language import response_losses
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.load import load_base, parameter_counts
 from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pipeline.measuring import scored
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
 from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.templates import stop_token_ids
@@ -29,7 +31,7 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
     base: a key of the base model and its chat template.
     """
     recipe = run.recipe.train
-    key = value_hash([base, run.facts["keys"]["prepare"], recipe.model_dump(mode="json"), run.recipe.seed])
+    key = value_hash([base, run.facts["keys"]["prepare"], decisive(run.recipe)])
     if run.is_done("train", key) and (run.path / "model").is_dir():
         say("Training: done before.")
         return key
@@ -52,15 +54,27 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
             f"Training: {recipe.method}, {trained:,} of {total:,} parameters, {plan.steps:,} steps, "
             f"{plan.tokens:,} tokens, packed rows {plan.efficiency:.1%} full."
         )
-        result = train(
-            model, prepared.store, plan, settings_of(run.recipe), run.path, evaluators=_watched(prepared), owner=key
-        )
+        settings, watched = settings_of(run.recipe), _watched(prepared, run.recipe)
+        result = train(model, prepared.store, plan, settings, run.path, evaluators=watched, owner=key)
         say(
             f"Trained: loss {result.loss_first:.3f} -> {result.loss_last:.3f}, "
             f"{result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s."
         )
-        save_model(model, tokenizer, run.path / "model", stop_ids=stop_token_ids(tokenizer))
+        save_model(
+            model,
+            tokenizer,
+            run.path / "model",
+            base=run.recipe.base,
+            stop_ids=stop_token_ids(tokenizer),
+            trust_remote_code=run.recipe.trust_remote_code,
+        )
     return key
+
+
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe decides the trained weights, given the data: all but what only watches or saves."""
+    method = recipe.train.model_dump(include={"method", "lora", "epochs", "max_length"}, mode="json")
+    return method | settings_of(recipe).identity()
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
@@ -76,16 +90,16 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     return TrainSettings(**recipe.train.model_dump(exclude=elsewhere), seed=recipe.seed)
 
 
-def _watched(prepared: Prepared) -> Mapping[str, Evaluator]:
-    """Held-out response loss of each level, to be watched while training."""
+def _watched(prepared: Prepared, recipe: Recipe) -> Mapping[str, Evaluator]:
+    """Held-out response loss of each level, to be watched while training: the first of the rows measured after it."""
 
-    def watch(level: str) -> Evaluator:
-        rows = supervised_rows(prepared.held_out[level][:WATCHED], prepared.store)
+    def watch(level: Sequence[Conversation]) -> Evaluator:
+        rows = supervised_rows(level, prepared.store)
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
-            losses = response_losses(model, rows)
+            losses = response_losses(model, rows, batch_tokens=recipe.train.tokens_per_batch)
             return {"loss": float(losses.nats.sum() / losses.tokens.sum())}
 
         return evaluate
 
-    return {level: watch(level) for level, rows in prepared.held_out.items() if rows}
+    return {name: watch(level) for name, level in scored(prepared, WATCHED, recipe.seed).items()}

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tunesmith.base.errors import RecipeError, UserError
+from tunesmith.base.runs import RUNS, is_run
 from tunesmith.recipe.document import Document, Fault, Key, parse_value, read_document, to_yaml
 from tunesmith.recipe.faults import faults_of
 from tunesmith.recipe.models import Recipe
@@ -25,6 +26,11 @@ class LoadedRecipe:
     text: str
     name: str
 
+    @property
+    def run(self) -> Path | None:
+        """The folder of the run whose own recipe this is, or None."""
+        return _run_of(self.path)
+
     def complete(self) -> str:
         """The recipe as YAML with every value written out, overrides and defaults too; reads back as the same."""
         return to_yaml(self.recipe.model_dump(mode="json"))
@@ -36,7 +42,8 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read a shipped recipe, a YAML file, or the recipe of a run's folder, with `key=value` overrides.
+    """Read a shipped recipe, a YAML file, or the recipe of a run (its folder, or its name in `runs/`), with `key=value`
+    overrides. A shipped name comes first, so that `tunesmith run quickstart` means the same in any folder.
 
     Relative paths in a file are relative to its folder; in shipped recipes and overrides, to the current one.
     Raises RecipeError listing all faults, UserError when there is no such recipe.
@@ -64,15 +71,24 @@ def _find(name_or_path: str) -> tuple[Path, str]:
     if name_or_path in shipped:
         return shipped[name_or_path], name_or_path
     path = Path(name_or_path).expanduser()
-    if (path / "recipe.yaml").is_file():
-        return path / "recipe.yaml", path.absolute().name
     if path.is_file():
-        return path, path.stem
+        run = _run_of(path)
+        return path, run.absolute().name if run else path.stem
+    for folder in (path, RUNS / path):
+        if (folder / "recipe.yaml").is_file():
+            return folder / "recipe.yaml", folder.absolute().name
     if path.is_dir():
         raise UserError(f"{path} is a folder without a recipe.yaml: give a recipe's file, or the folder of a run.")
     near = get_close_matches(name_or_path, shipped, n=1)
     hint = f"Did you mean `{near[0]}`?" if near else f"Give a YAML file or a shipped recipe: {', '.join(shipped)}."
-    raise UserError(f"there is no recipe {name_or_path!r}: it is neither a file nor a shipped recipe. {hint}")
+    raise UserError(
+        f"there is no recipe {name_or_path!r}: it is neither a file, nor a shipped recipe, nor a run in runs/. {hint}"
+    )
+
+
+def _run_of(recipe_file: Path) -> Path | None:
+    folder = recipe_file.parent
+    return folder if recipe_file.name == "recipe.yaml" and is_run(folder) else None
 
 
 def _read(path: Path) -> str:

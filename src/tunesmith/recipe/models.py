@@ -7,7 +7,7 @@ recipe is read, so the copy kept with a run shows every value that was used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -22,6 +22,13 @@ Column = Literal[
     "instruction", "input", "response", "system", "text", "messages", "tools", "cluster", "task", "phrasing", "item"
 ]  # fmt: skip
 PromptStyle = Literal["chat", "plain"]
+# What the plain texts are called in row ids, where a source of the same name would collide with them.
+PLAIN_TEXTS = ("replay", "forgetting")
+# The columns that a `map` leaves unread when it names this one: a row is read as one thing.
+_UNREAD_BESIDE: Mapping[Column, tuple[Column, ...]] = {
+    "messages": ("instruction", "input", "response", "text"),
+    "text": ("instruction", "input", "response", "system", "tools"),
+}
 
 
 def _multiples(of: int, near: int) -> list[int]:
@@ -52,6 +59,13 @@ class Section(BaseModel):
             found = " and ".join(f"`{key}`" for key in given) if given else "neither"
             raise ValueError(f"needs exactly one of {choice}; it has {found}")
 
+    def _refuse_without_effect(self, keys: Iterable[str], reason: str) -> None:
+        """Refuse values without effect. A default is none: the complete recipe of a run writes every one out."""
+        given = [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
+        if given:
+            names = " and ".join(f"`{key}`" for key in given)
+            raise ValueError(f"{names} {'has' if len(given) == 1 else 'have'} no effect {reason}")
+
 
 class Source(Section):
     """Where rows of instruction data come from."""
@@ -80,6 +94,25 @@ class Source(Section):
         self._exactly_one("path", "pocket")
         return self
 
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Source:
+        if self.name in PLAIN_TEXTS:
+            raise ValueError(
+                f"a source can't be called {self.name}: so are the rows of plain text, and two rows would have one id; "
+                "give it another `name`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Source:
+        if self.pocket is not None:
+            reason = "with `pocket`, whose rows are made as they are to be; take it out, or use `path`"
+            self._refuse_without_effect(("format", "map", "cluster", "task", "sample"), reason)
+        for column, unread in _UNREAD_BESIDE.items():
+            if self.map and column in self.map and (lost := [key for key in unread if key in self.map]):
+                raise ValueError(f"`map` with {column} reads nothing from {', '.join(lost)}; keep what the rows hold")
+        return self
+
 
 class Mix(Section):
     """How much of an epoch each group of rows gets."""
@@ -99,8 +132,10 @@ class Mix(Section):
 
     @model_validator(mode="after")
     def _no_value_without_effect(self) -> Mix:
-        if self.temperature != 1.0 and self.strategy != "temperature":
-            raise ValueError(f"`temperature` has no effect with `strategy: {self.strategy}`; use `temperature`")
+        if self.strategy != "temperature":
+            self._refuse_without_effect(("temperature",), f"with `strategy: {self.strategy}`; use `temperature`")
+        elif self.temperature == 1.0:
+            raise ValueError("`strategy: temperature` is proportional at `temperature: 1`; give one above 1, as 2")
         if (self.weights is not None) != (self.strategy == "weights"):
             raise ValueError("`weights` and `strategy: weights` need each other; one is missing")
         return self
@@ -139,8 +174,11 @@ class Data(Section):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     """At least one source of instruction data."""
     mix: Mix = Mix()
+    """How much of an epoch each group of rows gets; by default what its rows are of all."""
     replay: Replay | None = None
+    """Plain text mixed in against forgetting; by default none."""
     hold_out: HoldOut = HoldOut()
+    """What is kept from training to measure with; by default a part of the items."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Data:
@@ -154,9 +192,11 @@ class Lora(Section):
     """The adapter, for `method: lora`."""
 
     rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Inner width of the adapter: the higher, the more it can learn, and the more memory it takes."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
     """Scale of the adapter: its output is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of an adapter's inputs set to 0 at random while training; 0.05 to 0.1 helps with a few hundred rows."""
     targets: tuple[Text, ...] = ()
     """Names of the linear layers that get an adapter; by default all but the output projection."""
 
@@ -189,9 +229,11 @@ class Train(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Part of the steps in which the learning rate rises to its peak."""
     floor: Fraction = 0.1
+    """Part of the peak at which `cosine` and `linear` end."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Not applied to norms and biases."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay rates of the running means of the gradient and of its square: the nearer to 1, the longer."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it. 0 leaves it as it is."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -203,9 +245,21 @@ class Train(Section):
     checkpoint_every: Annotated[int, Field(ge=0)] = 200
     """Steps between checkpoints; 0 for none."""
     keep_checkpoints: Count = 2
+    """Checkpoints that stay on disk, the newest ones."""
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     """Steps between measurements of the held-out loss while training; 0 for only before and after."""
     lora: Lora = Lora()
+    """The adapter, for `method: lora`; by default of rank 16."""
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Train:
+        if self.method != "lora":
+            self._refuse_without_effect(("lora",), f"with `method: {self.method}`; take it out, or use `lora`")
+        if self.schedule == "constant":
+            self._refuse_without_effect(
+                ("floor",), "with `schedule: constant`; take it out, or use `cosine` or `linear`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Train:
@@ -249,11 +303,13 @@ class Evaluate(Section):
     losses: Annotated[int, Field(ge=0)] = 1000
     """Rows per level whose response loss is measured; 0 for none."""
     max_new_tokens: Count = 256
+    """Longest answer, in tokens; a longer one is cut, counted, and scored as it is."""
     metric: Literal["auto", "exact_match", "token_f1", "rouge_l", "number"] = "auto"
     """By task, `auto` takes `number` for responses with `#### x`, `exact_match` for short ones, or `rouge_l`."""
     base_styles: Annotated[tuple[PromptStyle, ...], Field(min_length=1)] = ("chat", "plain")
     """How the base model is asked: by the chat template, by a plain prompt, or both, counting the better."""
     forgetting: Forgetting | None = None
+    """Plain text on which base and tuned model are compared; by default none."""
 
 
 class Recipe(Section):
@@ -270,5 +326,8 @@ class Recipe(Section):
     seed: int = 0
     """Every random choice follows from it."""
     data: Data
+    """The rows to train on, and those to measure with."""
     train: Train = Train()
+    """How the model is trained; by default every weight, for two epochs."""
     evaluate: Evaluate = Evaluate()
+    """How base and tuned model are compared; by default on up to 200 answers per level."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids,
 HELP = "/reset forgets the conversation, /exit ends (so does Ctrl-D), Ctrl-C stops an answer."
 # What a terminal would obey: a model's answer must not move the cursor or set the window's title.
 CONTROLS = dict.fromkeys([code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"])
+# What Python makes of an argument's bytes that are no text; no tokenizer takes it.
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Chat:
@@ -38,7 +42,7 @@ class Chat:
 
         Raises UserError when the message alone fills the model's context.
         """
-        self.messages.append(Message("user", text))
+        self.messages.append(Message("user", SURROGATES.sub("\ufffd", text)))
         prompt = self._fitting_prompt()
         tokens = stream(
             self._model,
@@ -51,15 +55,20 @@ class Chat:
         said = ""
         try:
             for piece in pieces(tokens, self._decode):
-                said += piece
-                if self._plain and "\n\n" in said.lstrip():
+                shown, (said, ended) = len(said), self._cut(said + piece)
+                yield said[shown:].translate(CONTROLS)
+                if ended:
                     break
-                yield piece.translate(CONTROLS)
         finally:
             self.messages.append(Message("assistant", said.strip()))
 
     def reset(self) -> None:
         self.messages.clear()
+
+    def _cut(self, said: str) -> tuple[str, bool]:
+        """What of it is the answer, and whether that is whole: a plain answer ends at its first blank line."""
+        end = said.find("\n\n", len(said) - len(said.lstrip())) if self._plain else -1
+        return (said, False) if end < 0 else (said[:end], True)
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -95,7 +104,7 @@ def open_chat(
     max_new_tokens: int = 256,
     seed: int = 0,
 ) -> Chat:
-    """A chat with the model in the folder `trained`, or (None) with the base model.
+    """A chat with the model in the folder `trained`, which was trained on `base`, or (None) with the base model.
 
     A base model without a chat template is asked by a plain prompt: a template it never saw would make it look bad.
     """
@@ -105,7 +114,7 @@ def open_chat(
     else:
         if not trained.is_dir():
             raise UserError(f"{trained.parent} has no trained model yet. Finish it: tunesmith run {trained.parent}")
-        loaded = load_trained(trained, trust_remote_code=trust_remote_code)
+        loaded = load_trained(trained, base=base, trust_remote_code=trust_remote_code)
         plain = False
     return Chat(loaded, plain=plain, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
 
@@ -116,6 +125,8 @@ def talk(chat: Chat, prompt: str | None = None) -> None:
         _print(chat.answer(prompt))
         return
     interactive = sys.stdin.isatty()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # one stray byte must not end a long list of questions
     if interactive:
         import readline  # noqa: F401  (editing and recall of earlier lines in `input`)
 

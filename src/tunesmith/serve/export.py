@@ -11,14 +11,22 @@ from tunesmith.tokens.templates import stop_token_ids
 from tunesmith.train.save import save_model
 
 
-def export_merged(trained: Path, folder: Path, *, trust_remote_code: bool = False) -> Path:
+def export_merged(trained: Path, folder: Path, *, base: str | None = None, trust_remote_code: bool = False) -> Path:
     """Write the model in `trained` to `folder`, its adapter (if it has one) merged into the weights; returns `folder`.
 
+    base: the base it was trained on, as its recipe names it; by default the one that an adapter names.
     Raises UserError when nothing has been trained yet, or when `folder` holds something already.
     """
     if not trained.is_dir():
         raise UserError(f"{trained.parent} has no trained model yet. Finish it: tunesmith run {trained.parent}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty, and export overwrites nothing. Name a new folder.")
-    loaded = load_trained(trained, trust_remote_code=trust_remote_code)
-    return save_model(merge(loaded.model), loaded.tokenizer, folder, stop_ids=stop_token_ids(loaded.tokenizer))
+    loaded = load_trained(trained, base=base, trust_remote_code=trust_remote_code)
+    return save_model(
+        merge(loaded.model),
+        loaded.tokenizer,
+        folder,
+        base=base or str(trained),
+        stop_ids=stop_token_ids(loaded.tokenizer),
+        trust_remote_code=trust_remote_code,
+    )

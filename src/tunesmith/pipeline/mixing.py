@@ -1,0 +1,135 @@
+"""Which sequences are trained on, how often and in which order: the mixture, replay, and the plan of every step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.data.mix import MixPlan, draw, plan_mix
+from tunesmith.recipe.models import Recipe
+from tunesmith.tokens.batches import DataPlan
+from tunesmith.tokens.store import TokenStore
+
+REPLAY = "replay"  # the source of replayed texts
+HISTOGRAM = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The rows that may be trained on, in the store's order.
+
+    names: their ids. sequences: of each row, its sequences in the store. groups: the rows of each group. replayed:
+    those of plain text.
+    """
+
+    names: list[str]
+    sequences: list[list[int]]
+    groups: dict[str, NDArray[np.int64]]
+    replayed: NDArray[np.int64]
+
+
+def members_of(store: TokenStore, held_out: set[str]) -> Members:
+    number: dict[str, int] = {}
+    sequences: list[list[int]] = []
+    groups: dict[str, list[int]] = defaultdict(list)
+    replayed: list[int] = []
+    for index, (row, group) in enumerate(zip(store.row_ids, store.clusters, strict=True)):
+        if row in held_out:
+            continue
+        if row not in number:
+            number[row] = len(sequences)
+            (replayed if row.startswith(f"{REPLAY}:") else groups[group]).append(number[row])
+            sequences.append([])
+        sequences[number[row]].append(index)
+    arrays = {group: np.array(rows) for group, rows in sorted(groups.items())}
+    return Members(list(number), sequences, arrays, np.array(replayed, dtype=np.int64))
+
+
+def mixture_of(
+    recipe: Recipe, store: TokenStore, members: Members
+) -> tuple[Callable[[int], NDArray[np.int64]], dict[str, Any]]:
+    """The order of each epoch's sequences, and the mixture as planned and as drawn in the first epoch."""
+    mix, replay, seed = recipe.data.mix, recipe.data.replay, recipe.seed
+    plan = plan_mix(
+        {group: len(rows) for group, rows in members.groups.items()},
+        strategy=mix.strategy,
+        temperature=mix.temperature,
+        weights=mix.weights,
+        max_repeats=mix.max_repeats,
+        total=mix.total,
+    )
+    tokens = np.array([sum(int(store.lengths[i]) for i in sequences) for sequences in members.sequences])
+    wanted = replay.share if replay else 0.0
+    replay_plan = _replay_plan(plan, members, tokens, wanted)
+    replayed = {REPLAY: members.replayed}
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        rows = draw(plan, members.groups, seed=seed, epoch=epoch)
+        if replay_plan:
+            rows = np.concatenate([rows, draw(replay_plan, replayed, seed=seed, epoch=epoch)])
+        return np.array([index for row in rows for index in members.sequences[row]], dtype=np.int64)
+
+    first = draw(plan, members.groups, seed=seed, epoch=0)
+    again = tokens[draw(replay_plan, replayed, seed=seed, epoch=0)].sum() if replay_plan else 0
+    mixture = {
+        "by": mix.by,
+        "strategy": mix.strategy,
+        "temperature": mix.temperature,
+        "groups": plan.summary(),
+        "replay": {
+            "planned": wanted,
+            "drawn": float(again / (again + tokens[first].sum())),
+            "tokens": int(again),
+            "repeats": replay_plan.groups[REPLAY].drawn / len(members.replayed) if replay_plan else 0.0,
+        }
+        if replay
+        else None,
+    }
+    return order, mixture
+
+
+def _replay_plan(plan: MixPlan, members: Members, tokens: NDArray[np.int64], share: float) -> MixPlan | None:
+    """How many documents an epoch replays, so that they make up `share` of its tokens on average."""
+    replayed = members.replayed
+    if not share or not len(replayed):
+        return None
+    instructed = sum(plan.groups[group].drawn * tokens[rows].mean() for group, rows in members.groups.items())
+    wanted = share / (1 - share) * instructed
+    count = max(round(wanted / tokens[replayed].mean()), 1)
+    return plan_mix({REPLAY: len(replayed)}, total=count, max_repeats=float("inf"))
+
+
+def times_drawn(plan: DataPlan, members: Members, sequences: int) -> NDArray[np.int64]:
+    """How often each row is trained on in all epochs together."""
+    orders = [order for _, order in plan.epochs]
+    counts = np.bincount(np.concatenate(orders), minlength=sequences) if orders else np.zeros(sequences, np.int64)
+    return counts[[first for first, *_ in members.sequences]]
+
+
+def summary_of(store: TokenStore, plan: DataPlan, budget: int) -> dict[str, Any]:
+    groups: dict[str, dict[str, Any]] = {}
+    rows: dict[str, set[str]] = defaultdict(set)
+    for row, group, length, supervised in zip(
+        store.row_ids, store.clusters, store.lengths.tolist(), store.supervised_counts.tolist(), strict=True
+    ):
+        counts = groups.setdefault(group, {"rows": 0, "tokens": 0, "supervised": 0})
+        rows[group].add(row)
+        counts["tokens"] += length
+        counts["supervised"] += supervised
+    for group, ids in rows.items():
+        groups[group]["rows"] = len(ids)
+    edges = [edge for edge in HISTOGRAM if edge <= max(int(store.lengths.max()), 32)] + [int(store.lengths.max()) + 1]
+    counted = np.histogram(store.lengths, bins=sorted(set(edges)))[0]
+    return {
+        "clusters": dict(sorted(groups.items())),
+        "sequences": len(store),
+        "tokens": store.tokens,
+        "supervised": int(store.supervised_counts.sum()),
+        "packing": {"efficiency": plan.efficiency, "rows": plan.rows, "budget": budget},
+        "lengths": {"edges": sorted(set(edges)), "counts": counted.tolist()},
+    }
