@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.base.conversation import Conversation
 from tunesmith.data.read import read_source
 from tunesmith.pocket import tasks
+from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import encode_many
 
@@ -115,7 +116,7 @@ def trained(folder: Path, rows: list[Conversation]) -> PreTrainedTokenizerFast:
 def alone(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
     started = time.perf_counter()
     for start in range(0, len(texts), 1000):
-        tokenizer.backend_tokenizer.encode_batch_fast(texts[start : start + 1000], add_special_tokens=False)
+        tokenizer.backend_tokenizer.encode_batch(texts[start : start + 1000], add_special_tokens=False)
     return time.perf_counter() - started
 
 
@@ -123,7 +124,7 @@ def ours(folder: Path, source: Path, tokenizer: PreTrainedTokenizerFast, rows: i
     started = time.perf_counter()
     found = read_source("t0", str(source))
     drops: list[str] = []
-    encoded = encode_many(found.rows, tokenizer, on_drop=lambda row, error: drops.append(row.id))
+    encoded = encode_many(found.rows, tokenizer, on_drop=lambda row, error: drops.append(row.id), workers=cores())
     sequences = ((part, row.id, row.cluster) for row, parts in encoded for part in parts)
     store = TokenStore.write(folder / "store", sequences, {}, vocabulary=len(tokenizer))
     taken = time.perf_counter() - started

@@ -22,6 +22,7 @@ from tunesmith.pocket import corpus, tasks
 from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
 from tunesmith.tokens.batches import DataPlan, plan_epochs
 from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import encode_many
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
@@ -227,6 +228,7 @@ def _supervise(
             supervise=train.supervise,
             max_length=train.max_length,
             too_long=train.too_long,
+            workers=cores(),
         )
         for row, parts in track(encoded, "Tokenising", len(everything)):
             group = row.source if by_source or row.source == REPLAY else row.cluster

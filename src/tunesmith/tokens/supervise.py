@@ -19,10 +19,12 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.parallel import map_chunks
 from tunesmith.tokens.rendering import AnyMessage, any_of, field_of
 from tunesmith.tokens.templates import tokenise
 from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special
@@ -94,7 +96,7 @@ def encode_text(text: str, tokenizer: Any, *, max_length: int | None = None) -> 
 
 
 def encode_many(
-    conversations: Iterable[Conversation],
+    conversations: Sequence[Conversation],
     tokenizer: Any,
     *,
     on_drop: Callable[[Conversation, SupervisionError], None],
@@ -103,25 +105,80 @@ def encode_many(
     template_args: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     too_long: TooLong = "drop",
+    workers: int = 1,
 ) -> Iterator[tuple[Conversation, tuple[Encoded, ...]]]:
     """`encode_conversation` for many rows, in their order, at about the speed of the tokenizer alone.
 
     Rows that can't be supervised exactly go to `on_drop`, with the error that `encode_conversation` raises for them,
     and are not among the results. Of rows that lost oldest turns, `on_shorten` gets the number of messages left out.
-    Holds a thousand rows at a time.
+    A thousand rows are encoded at a time, in `workers` processes; the results don't depend on their number.
     """
     supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
+
+    def encode_chunk(rows: Sequence[Conversation]) -> _Chunk:
+        outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in rows])
+        return _Chunk.of(outcomes, supervisor.shortened)
+
     rows = iter(conversations)
-    while batch := list(islice(rows, CONVERSATIONS_AT_ONCE)):
-        outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in batch])
-        if on_shorten:
-            for index, left_out in supervisor.shortened.items():
-                on_shorten(batch[index], left_out)
-        for conversation, outcome in zip(batch, outcomes, strict=True):
+    for chunk in map_chunks(encode_chunk, conversations, CONVERSATIONS_AT_ONCE, workers):
+        for index, (outcome, conversation) in enumerate(zip(chunk.outcomes(), rows, strict=False)):
+            if on_shorten and index in chunk.shortened:
+                on_shorten(conversation, chunk.shortened[index])
             if isinstance(outcome, SupervisionError):
                 on_drop(conversation, outcome)
             else:
                 yield conversation, outcome
+
+
+class _Chunk(NamedTuple):
+    """The outcomes of some rows as a few flat arrays, which pass between processes quickly.
+
+    ids, supervised: of all sequences, end to end. lengths: of each sequence. spans: of each sequence, their number;
+    turns (spans, 3). sequences: of each row, their number; 0 where there is an error. shortened: see `_Supervisor`.
+    """
+
+    ids: NDArray[np.int32]
+    supervised: NDArray[np.bool_]
+    lengths: list[int]
+    spans: list[int]
+    turns: list[Span]
+    sequences: list[int]
+    errors: dict[int, tuple[str, str]]
+    shortened: dict[int, int]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], shortened: dict[int, int]) -> _Chunk:
+        found = [() if isinstance(outcome, SupervisionError) else outcome for outcome in outcomes]
+        flat = [sequence for sequences in found for sequence in sequences]
+        return cls(
+            ids=np.concatenate([sequence.ids for sequence in flat]) if flat else np.empty(0, np.int32),
+            supervised=np.concatenate([sequence.supervised for sequence in flat]) if flat else np.empty(0, np.bool_),
+            lengths=[len(sequence) for sequence in flat],
+            spans=[len(sequence.turns) for sequence in flat],
+            turns=[span for sequence in flat for span in sequence.turns],
+            sequences=[len(sequences) for sequences in found],
+            errors={
+                index: (outcome.reason, str(outcome))
+                for index, outcome in enumerate(outcomes)
+                if isinstance(outcome, SupervisionError)
+            },
+            shortened=shortened,
+        )
+
+    def outcomes(self) -> Iterator[Outcome]:
+        token = span = 0
+        flat = zip(self.lengths, self.spans, strict=True)
+        for row, count in enumerate(self.sequences):
+            if row in self.errors:
+                yield SupervisionError(*self.errors[row])
+                continue
+            sequences = []
+            for length, spans in islice(flat, count):
+                part = slice(token, token + length)
+                turns = tuple(self.turns[span : span + spans])
+                sequences.append(Encoded(self.ids[part], self.supervised[part], turns))
+                token, span = token + length, span + spans
+            yield tuple(sequences)
 
 
 class _Row(NamedTuple):
