@@ -6,7 +6,9 @@ import pytest
 from kinds import KINDS
 
 from tunesmith import encode
-from tunesmith.tokens.view import as_html, as_json, as_text, pieces
+from tunesmith.base.conversation import Conversation, Message
+from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.view import as_json, as_text, pieces, served
 
 
 def one(kind, question="Hello\n", answer="<b>Hi</b> 你好🙂"):
@@ -35,11 +37,18 @@ def test_terminal_shows_special_tokens_and_line_breaks():
     assert f"<|im_end|>{{{sequence.ids[-1]}}}" in as_text(sequence, tokenizer, with_ids=True).plain
 
 
-def test_html_is_escaped():
-    sequence, tokenizer = one("chatml", question="<script>alert('x')</script>")
-    html = as_html(sequence, tokenizer)
-    assert "<script" not in html and "<b>" not in html
-    assert f'<span class="supervised special" title="{sequence.ids[-1]}">&lt;|im_end|&gt;</span></pre>' in html
+def test_prompts_as_served_are_what_stands_before_each_turn():
+    tokenizer = KINDS["qwen3"].tokenizer()
+    turns = [Message("user", "Hello"), Message("assistant", "Hi", reasoning="Well."), Message("user", "And?")]
+    row = Conversation("r:1", (*turns, Message("assistant", "Bye", reasoning="Now.")))
+    seen = [found for sequence in encode(row.messages, tokenizer) for found in served(sequence, tokenizer, row).items()]
+    assert [message for message, _ in seen] == [1, 3] and all(prompt["same"] for _, prompt in seen)
+    assert seen[1][1]["text"].endswith("<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n")
+    (shorter,) = encode(turns[:2], tokenizer)
+    other = Conversation("r:1", (Message("system", "Be kind."), *turns))
+    moved = Encoded(shorter.ids, shorter.supervised, ((2, *shorter.turns[0][1:]),))
+    assert not served(moved, tokenizer, other)[2]["same"]
+    assert served(shorter, tokenizer, Conversation.from_text("t:1", "Hello")) == {}
 
 
 def test_json_says_it_all():

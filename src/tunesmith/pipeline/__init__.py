@@ -19,7 +19,7 @@ from tunesmith.pipeline.preparing import Prepared, prepare, tokenizer_of
 from tunesmith.pipeline.training import train_model
 from tunesmith.recipe import LoadedRecipe
 from tunesmith.report.page import write_report
-from tunesmith.report.terminal import print_comparison
+from tunesmith.report.terminal import print_comparison, print_data
 
 __all__ = ["inspect", "report", "run"]
 
@@ -44,6 +44,8 @@ def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
     page = write_report(path) if until in ("prepare", "report") else None  # now that run.json says how it ended
     if summary and page:
         print_comparison(summary)
+    elif page:
+        print_data(path)
     for warning in _warnings(prepared, summary):
         say(f"Warning: {warning}")
     if page:

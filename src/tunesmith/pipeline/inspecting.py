@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from tunesmith.base.conversation import Conversation
@@ -21,67 +22,95 @@ from tunesmith.recipe.models import Train
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import encode_conversation
-from tunesmith.tokens.view import as_json, as_text
+from tunesmith.tokens.view import VISIBLE, as_json, as_text, served
 
 SHOWN = 3  # rows, when none is asked for
+WIDE = 110  # columns from which what is trained and what is served stand side by side
+TAIL = 400  # characters of a served prompt's end that are shown
 LEGEND = "Supervised tokens are on green; special tokens are marked; ⏎ is a line break."
 
 
 def inspect(loaded: LoadedRecipe, run: Path | None, *, row: str | None, ids: bool, as_json: bool) -> int:
     """Print the tokens of one row, or of the first few: those of the token store of `run` if it was prepared, else, or
-    without a run, as the recipe and its files say now."""
+    without a run, as the recipe and its files say now. Beside them the prompts that a server feeds the model."""
     tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
+    rows = _rows(loaded, row, None if run is None else run / "ledger")
     prepared = run and (run / "tokens" / "store").is_dir()
-    found = _stored(run, row) if run and prepared else _encoded(loaded, tokenizer, row)
+    found = _stored(run, rows) if run and prepared else _encoded(loaded.recipe.train, tokenizer, rows)
     if as_json:
-        shown = [{"row": name} | _json(sequence, tokenizer) for name, sequence in found]
+        shown = [{"row": one.id} | _json(sequence, tokenizer, one) for one, sequence in found]
         json.dump(shown, sys.stdout, ensure_ascii=False, indent=2)
         print()
         return 0
     console = Console(highlight=False)
     say(LEGEND)
-    for name, sequence in found:
+    for one, sequence in found:
         count = f"{len(sequence)} tokens, {int(sequence.supervised.sum())} supervised"
-        console.rule(Text(f"{name}: {count}"), align="left")
-        console.print(as_text(sequence, tokenizer, with_ids=ids), soft_wrap=True)
+        console.rule(Text(f"{one.id}: {count}"), align="left")
+        trained = as_text(sequence, tokenizer, with_ids=ids)
+        prompts = _served(sequence, tokenizer, one)
+        if console.width < WIDE:
+            console.print(trained, soft_wrap=True)
+            console.print(prompts, soft_wrap=True)
+        else:
+            side_by_side = Table(box=None, expand=True, padding=(0, 1), header_style="bold")
+            side_by_side.add_column("as trained", ratio=1)
+            side_by_side.add_column("as served", ratio=1)
+            side_by_side.add_row(trained, prompts)
+            console.print(side_by_side)
     return 0
 
 
 _json = as_json  # the option of `inspect` has the same name
 
 
-def _stored(run: Path, row: str | None) -> list[tuple[str, Encoded]]:
-    store = TokenStore.open(run / "tokens" / "store")
-    if row is None:
-        return [(name, store[index]) for index, name in enumerate(store.row_ids[:SHOWN])]
-    found = [(name, store[index]) for index, name in enumerate(store.row_ids) if name == row]
-    if not found:
-        story = Ledger.load(run / "ledger").story(row)
-        raise UserError(f"row {row} has no tokens: " + ("; ".join(story) if story else "the run has no such row") + ".")
-    return found
+def _served(sequence: Encoded, tokenizer: Any, row: Conversation) -> Text:
+    """What a server feeds the model before each supervised turn: the last part of it, and whether it is the same."""
+    shown = Text()
+    for message, prompt in served(sequence, tokenizer, row).items():
+        said = "the same as trained" if prompt["same"] else "NOT the same as trained (oldest turns left out?)"
+        shown.append(f"before message {message} a server feeds {len(prompt['ids'])} tokens, {said}:\n", "italic")
+        text = prompt["text"]
+        shown.append(f"{'…' if len(text) > TAIL else ''}{text[-TAIL:]}\n".translate(VISIBLE), "dim")
+    return shown
 
 
-def _encoded(loaded: LoadedRecipe, tokenizer: object, row: str | None) -> list[tuple[str, Encoded]]:
-    """The rows as the recipe's sources give them, before any split."""
+def _rows(loaded: LoadedRecipe, row: str | None, of_run: Path | None) -> list[Conversation]:
+    """The rows to show, as the recipe's sources give them."""
     ledger = Ledger(Path())  # never saved
     sources = [source for source in loaded.recipe.data.sources if not row or row.startswith(f"{source.name}:")]
     rows = [one for source in sources for one in read(source, ledger) if row in (None, one.id)]
-    if row and (story := ledger.story(row)):
+    story = Ledger.load(of_run).story(row) if row and of_run and of_run.is_dir() else ledger.story(row or "")
+    if row and not rows and story:
         raise UserError(f"row {row} has no tokens: {'; '.join(story)}.")
     if not rows:
         known = ", ".join(source.name for source in loaded.recipe.data.sources)
         raise UserError(f"there is no row {row}. A row's id is SOURCE:LINE; the recipe's sources are: {known}.")
-    out: list[tuple[str, Encoded]] = []
-    for one in islice(rows, SHOWN):
-        out += [(one.id, sequence) for sequence in _sequences(one, tokenizer, loaded.recipe.train)]
-    return out
+    return rows[:SHOWN]
 
 
-def _sequences(row: Conversation, tokenizer: object, train: Train) -> tuple[Encoded, ...]:
-    try:
-        return encode_conversation(
-            row, tokenizer, supervise=train.supervise, max_length=train.max_length, too_long=train.too_long
-        )
-    except SupervisionError as error:
-        say(f"{row.id} would be left out ({error.reason}): {error}")
-        return ()
+def _stored(run: Path, rows: list[Conversation]) -> list[tuple[Conversation, Encoded]]:
+    store = TokenStore.open(run / "tokens" / "store")
+    places: dict[str, list[int]] = {row.id: [] for row in rows}
+    for index, name in enumerate(store.row_ids):
+        if name in places:
+            places[name].append(index)
+    found = [(row, store[index]) for row in rows for index in places[row.id]]
+    if not found:
+        story = Ledger.load(run / "ledger").story(rows[0].id)
+        raise UserError(f"row {rows[0].id} has no tokens: {'; '.join(story) or 'the run has no such row'}.")
+    return found
+
+
+def _encoded(train: Train, tokenizer: Any, rows: list[Conversation]) -> list[tuple[Conversation, Encoded]]:
+    found: list[tuple[Conversation, Encoded]] = []
+    for row in rows:
+        try:
+            sequences = encode_conversation(
+                row, tokenizer, supervise=train.supervise, max_length=train.max_length, too_long=train.too_long
+            )
+        except SupervisionError as error:
+            say(f"{row.id} would be left out ({error.reason}): {error}")
+        else:
+            found += [(row, sequence) for sequence in sequences]
+    return found

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tunesmith.data.mix import MixPlan, draw, plan_mix
@@ -112,24 +114,24 @@ def times_drawn(plan: DataPlan, members: Members, sequences: int) -> NDArray[np.
 
 
 def summary_of(store: TokenStore, plan: DataPlan, budget: int) -> dict[str, Any]:
-    groups: dict[str, dict[str, Any]] = {}
-    rows: dict[str, set[str]] = defaultdict(set)
-    for row, group, length, supervised in zip(
-        store.row_ids, store.clusters, store.lengths.tolist(), store.supervised_counts.tolist(), strict=True
-    ):
-        counts = groups.setdefault(group, {"rows": 0, "tokens": 0, "supervised": 0})
-        rows[group].add(row)
-        counts["tokens"] += length
-        counts["supervised"] += supervised
-    for group, ids in rows.items():
-        groups[group]["rows"] = len(ids)
-    edges = [edge for edge in HISTOGRAM if edge <= max(int(store.lengths.max()), 32)] + [int(store.lengths.max()) + 1]
-    counted = np.histogram(store.lengths, bins=sorted(set(edges)))[0]
+    """What tokens/summary.json says of the rows of the store, replayed and held-out ones included."""
+    longest = int(store.lengths.max(initial=0))
+    edges = sorted({edge for edge in HISTOGRAM if edge <= longest} | {longest + 1})
     return {
-        "clusters": dict(sorted(groups.items())),
+        "sources": _counts(store, pc.replace_substring_regex(store.rows["row"], ":[^:]*$", "")),
+        "clusters": _counts(store, store.rows["cluster"].cast(pa.string())),
         "sequences": len(store),
         "tokens": store.tokens,
         "supervised": int(store.supervised_counts.sum()),
         "packing": {"efficiency": plan.efficiency, "rows": plan.rows, "budget": budget},
-        "lengths": {"edges": sorted(set(edges)), "counts": counted.tolist()},
+        "lengths": {"edges": edges, "counts": np.histogram(store.lengths, bins=edges)[0].tolist()},
     }
+
+
+def _counts(store: TokenStore, names: pa.ChunkedArray) -> dict[str, dict[str, int]]:
+    """Rows, tokens and supervised tokens by name."""
+    wanted = {"rows": ("row", "count_distinct"), "tokens": ("length", "sum"), "supervised": ("supervised", "sum")}
+    found = store.rows.append_column("name", names).group_by("name").aggregate(list(wanted.values())).sort_by("name")
+    columns = [found[f"{column}_{kind}"].to_pylist() for column, kind in wanted.values()]
+    rows = zip(found["name"].to_pylist(), *columns, strict=True)
+    return {name: dict(zip(wanted, numbers, strict=True)) for name, *numbers in rows}

@@ -26,8 +26,10 @@ from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import encode_many
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
+from tunesmith.tokens.view import as_json
 
 LEVELS = ("new_items", "new_phrasings", "new_clusters")
+SAMPLES, SAMPLE_TOKENS = 8, 300  # rows whose tokens the report shows, and the longest of them
 REPEATS_TOLD = 4.0  # a text replayed more often than this in an epoch is told of
 SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
 
@@ -52,6 +54,7 @@ def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
     key = _key(run.recipe, tokenizer)
     if run.is_done("prepare", key):
         say("Data: prepared before from the same files and settings.")
+        TokenStore.open(run.path / "tokens" / "store").verify()
     else:
         _refuse_to_replace(run)
         with run.stage("prepare", key):
@@ -213,6 +216,7 @@ def _supervise(
     """Encode every row, held-out rows and replay too, into the token store; rows that can't be are dropped."""
     train, by_source = run.recipe.train, run.recipe.data.mix.by == "source"
     shortened: list[str] = []
+    samples: dict[str, tuple[Conversation, Encoded]] = {}  # a row of each group, to be looked at
     drops: list[Drop] = []
     everything = [*rows.values(), *replay]
 
@@ -232,10 +236,14 @@ def _supervise(
         )
         for row, parts in track(encoded, "Tokenising", len(everything)):
             group = row.source if by_source or row.source == REPLAY else row.cluster
+            if len(samples) < SAMPLES and not row.is_text and len(parts[0]) <= SAMPLE_TOKENS:
+                samples.setdefault(group, (row, parts[0]))
             for part in parts:
                 yield part, row.id, group
 
     store = TokenStore.write(run.path / "tokens" / "store", sequences(), {}, vocabulary=len(tokenizer))
+    looked_at = [{"row": row.id} | as_json(part, tokenizer, row) for row, part in samples.values()]
+    write_json(run.path / "tokens" / "samples.json", looked_at)
     kept = set(store.row_ids)
     ledger.step("supervise", len(everything), len(kept), drops, len(shortened), f"{len(store):,} sequences")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(drop.reason for drop in drops).items())

@@ -27,6 +27,7 @@ class RunFiles:
     places: dict[str, int] = field(default_factory=dict)
     mixture: Fields = field(default_factory=dict)
     tokens: Fields = field(default_factory=dict)
+    samples: list[Fields] = field(default_factory=list)
     metrics: list[Fields] = field(default_factory=list)
     evaluation: Fields = field(default_factory=dict)
     items: list[Fields] = field(default_factory=list)
@@ -58,6 +59,7 @@ def load_run(folder: Path) -> RunFiles:
         places=read("ledger/places.parquet", _place_counts, {}),
         mixture=read("ledger/mixture.json", _json, {}),
         tokens=read("tokens/summary.json", _json, {}),
+        samples=[row for row in read("tokens/samples.json", _json, []) if isinstance(row, dict)],
         metrics=read("metrics.jsonl", _json_lines, []),
         evaluation=read("evaluation/summary.json", _json, {}),
         items=read("evaluation/items.jsonl", _json_lines, []),

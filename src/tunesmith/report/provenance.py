@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -16,6 +17,8 @@ from tunesmith.report.load import Fields, RunFiles, at, count, fields_at, number
 from tunesmith.report.words import percent, whole
 
 EXAMPLES = 3
+SAMPLES = 8
+LINE_BREAKS = str.maketrans({"\n": "⏎\n", "\t": "→\t"})
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,20 @@ class Cluster:
     tokens: int
     supervised: int
     bar: Markup
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row as trained. runs: (style classes, text) of neighbouring tokens that are alike.
+
+    prompts: its supervised turns, and same: whether the tokens before each are those that a server feeds the model.
+    """
+
+    row: str
+    tokens: int
+    prompts: int
+    same: bool | None
+    runs: list[tuple[str, str]]
 
 
 def flow(steps: Sequence[Fields]) -> list[Step]:
@@ -131,9 +148,9 @@ def _group(name: str, group: Fields, ticks: Sequence[float]) -> Group:
     )
 
 
-def clusters(tokens: Fields) -> Table[Cluster]:
-    """Tokens by cluster, largest first; the bar shows which part of them is supervised."""
-    found = [(str(name), row) for name, row in fields_at(tokens, "clusters").items()]
+def tokens_by(kind: str, tokens: Fields) -> Table[Cluster]:
+    """Tokens by source or cluster, largest first; the bar shows which part of them is supervised."""
+    found = [(str(name), row) for name, row in fields_at(tokens, f"{kind}s").items()]
     top = max([count(row, "tokens") for _, row in found], default=0)
     made = [_cluster(name, row, top) for name, row in found]
     return shortened(sorted(made, key=lambda cluster: -cluster.tokens))
@@ -143,6 +160,26 @@ def _cluster(name: str, row: Fields, top: int) -> Cluster:
     tokens, supervised = count(row, "tokens"), count(row, "supervised")
     bar = charts.bar([("supervised", supervised), ("context", tokens - supervised)], top)
     return Cluster(name, count(row, "rows"), tokens, supervised, bar)
+
+
+def samples(rows: Sequence[Fields]) -> list[Sample]:
+    """Rows as trained, token by token."""
+    found = [row for row in rows if isinstance(at(row, "pieces"), list)]
+    return [_sample(row) for row in found[:SAMPLES]]
+
+
+def _sample(row: Fields) -> Sample:
+    pieces = [piece for piece in row["pieces"] if isinstance(piece, dict)]
+    shown = []
+    for (supervised, special), alike in groupby(pieces, lambda p: (bool(at(p, "supervised")), bool(at(p, "special")))):
+        text = "".join(str(at(piece, "text") or "") for piece in alike).translate(LINE_BREAKS)
+        names = [name for name, is_so in (("supervised", supervised), ("special", special)) if is_so]
+        shown.append((" ".join(names), text))
+    turns = at(row, "turns")
+    prompts = [at(turn, "served") for turn in turns if at(turn, "served")] if isinstance(turns, list) else []
+    same = all(at(prompt, "same") is True for prompt in prompts) if prompts else None
+    tokens = sum(len(ids) for piece in pieces if isinstance(ids := at(piece, "ids"), list))
+    return Sample(str(at(row, "row")), tokens, len(prompts), same, shown)
 
 
 def lengths(tokens: Fields) -> Markup | None:
@@ -165,6 +202,7 @@ def data_of(run: RunFiles) -> dict[str, Any]:
         "places": places(run.places),
         "mixture": groups,
         "mixture_ticks": [percent(tick, 0 if ticks[1] >= 0.01 else 1) for tick in ticks],
-        "clusters": clusters(run.tokens),
+        "tokens_by": {kind: tokens_by(kind, run.tokens) for kind in ("source", "cluster")},
         "lengths": lengths(run.tokens),
+        "samples": samples(run.samples),
     }

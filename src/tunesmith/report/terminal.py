@@ -1,26 +1,76 @@
-"""Base against tuned model as a table for the terminal."""
+"""What a person sees in the terminal: what became of the data, and base against tuned model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tunesmith.base.progress import say
+from tunesmith.report.load import at, fields_at, load_run
+from tunesmith.report.provenance import dropped
+from tunesmith.report.words import clipped, percent
+
+BAR = 30  # characters of the longest bar
+EXAMPLE = 160  # characters of a dropped row that are shown
+
+
+def print_data(run: Path) -> None:
+    """Print what became of the data of a prepared run: tokens by source, lengths, and the rows that were dropped."""
+    found = load_run(run)
+    table = _table("Tokens, replayed and held-out rows included", "source", "rows", "tokens", "supervised", "")
+    rows = list(fields_at(found.tokens, "sources").items())
+    total = {key: sum(row[key] for _, row in rows) for key in ("rows", "tokens", "supervised")}
+    for name, row in [*rows, ("all", total)] if len(rows) > 1 else rows:
+        share = percent(row["supervised"] / max(row["tokens"], 1))
+        numbers = (f"{row[key]:,}" for key in ("rows", "tokens", "supervised"))
+        table.add_row(Text(name), *numbers, share, end_section=name == rows[-1][0])
+    _print(table)
+    lengths, packing = found.tokens["lengths"], found.tokens["packing"]
+    table = _table("Sequences by length in tokens", "from", "to", "sequences", "")
+    most = max(lengths["counts"])
+    for low, high, count in zip(lengths["edges"], lengths["edges"][1:], lengths["counts"], strict=False):
+        table.add_row(f"{low:,}", f"{high - 1:,}", f"{count:,}", "█" * round(BAR * count / most))
+    table.columns[-1].justify = "left"
+    _print(table)
+    if dropped_rows := dropped(found.drops).rows:
+        table = _table("Rows dropped, with an example of each reason", "stage", "reason", "rows", "example")
+        for group in dropped_rows:
+            example = f"{at(group.examples[0], 'row')} {at(group.examples[0], 'detail') or ''}"
+            table.add_row(Text(group.stage), Text(group.reason), f"{group.rows:,}", Text(clipped(example, EXAMPLE)))
+        for column in (1, 3):
+            table.columns[column].justify, table.columns[column].no_wrap = "left", False
+        _print(table)
+    efficiency = percent(packing["efficiency"])
+    say(f"Packing: {packing['rows']:,} packed rows of {packing['budget']:,} tokens, {efficiency} full.")
 
 
 def print_comparison(summary: Mapping[str, Any]) -> None:
     """Print what `evaluation/summary.json` says, in at most 80 columns, on stdout."""
     title = "Base against tuned on the same held-out rows; [95% interval of the change]"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
     measure = "score" if (metric := summary["generation"]["metric"]) == "auto" else metric.replace("_", " ")
-    for column in (measure, "rows", "base\nchat", "base\nplain", "tuned", "change"):
-        table.add_column(column, justify="left" if column == measure else "right", no_wrap=True)
+    table = _table(title, measure, "rows", "base\nchat", "base\nplain", "tuned", "change")
     for section in (_generation(summary["generation"]), _loss(summary["loss"]), _forgetting(summary["forgetting"])):
         for row in section:
             table.add_row(*row)
         table.add_section()
+    _print(table)
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in others:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _print(table: Table) -> None:
     console = Console()
     console.width = max(80, console.width)
     console.print(table)

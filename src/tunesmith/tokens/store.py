@@ -43,7 +43,7 @@ _UINT16_VOCABULARY = 1 << 16
 class TokenStore:
     """Sequences by index: `store[i]` is an `Encoded`, read from the mapped files when asked for.
 
-    lengths, supervised_counts: int64, (sequences,). meta: what the writer stated.
+    rows: the table of rows.parquet. lengths, supervised_counts: int64, (sequences,). meta: what the writer stated.
     """
 
     def __init__(self, folder: Path, meta: Mapping[str, Any], rows: pa.Table) -> None:
@@ -51,7 +51,7 @@ class TokenStore:
         self.meta: Mapping[str, Any] = meta["stated"]
         self.lengths: NDArray[np.int64] = _column(rows, "length")
         self.supervised_counts: NDArray[np.int64] = _column(rows, "supervised")
-        self._rows = rows
+        self.rows = rows
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._turn_starts = np.concatenate([[0], np.cumsum(_column(rows, "turns"))])
         self._ids = _mapped(folder / "ids.bin", meta["ids"])
@@ -120,13 +120,13 @@ class TokenStore:
     @property
     def row_ids(self) -> list[str]:
         """The row each sequence came from."""
-        ids: list[str] = self._rows["row"].to_pylist()
+        ids: list[str] = self.rows["row"].to_pylist()
         return ids
 
     @property
     def clusters(self) -> list[str]:
         """The task cluster of each sequence."""
-        clusters: list[str] = self._rows["cluster"].to_pylist()
+        clusters: list[str] = self.rows["cluster"].to_pylist()
         return clusters
 
     @property

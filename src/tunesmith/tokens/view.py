@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from rich.text import Text
 
+from tunesmith.base.conversation import Conversation
 from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.templates import prompt_ids
 
 STYLES = {
     (False, False): "dim",
@@ -19,13 +20,7 @@ STYLES = {
 }
 """Of the terminal, by (supervised, special)."""
 
-CSS = """.tokens { white-space: pre-wrap; overflow-wrap: anywhere; }
-.tokens .supervised { background: #b9e6c0; color: #05240b; }
-.tokens .special { font-weight: 600; opacity: .75; }
-.tokens .supervised.special { background: #ffd977; color: #2b1d00; opacity: 1; }"""
-"""For `as_html`; both colours of a supervised token are given, so it reads the same on light and dark pages."""
-
-_VISIBLE = str.maketrans({"\n": "⏎\n", "\t": "→\t", "\r": "␍"})
+VISIBLE = str.maketrans({"\n": "⏎\n", "\t": "→\t", "\r": "␍"})
 _BROKEN = "\ufffd"
 _MOST_TOKENS_A_CHARACTER = 8
 
@@ -63,34 +58,46 @@ def as_text(encoded: Encoded, tokenizer: Any, *, with_ids: bool = False) -> Text
     """For the terminal: supervised tokens on green, special ones marked, line breaks and tabs shown."""
     shown = Text()
     for piece in pieces(encoded, tokenizer):
-        shown.append(piece.text.translate(_VISIBLE), STYLES[piece.supervised, piece.special])
+        shown.append(piece.text.translate(VISIBLE), STYLES[piece.supervised, piece.special])
         if with_ids:
             shown.append(f"{{{' '.join(map(str, piece.ids))}}}", "dim italic")
     return shown
 
 
-def as_html(encoded: Encoded, tokenizer: Any) -> str:
-    """An HTML fragment, all text escaped; `CSS` styles it. The token ids are titles."""
-    spans = []
-    for piece in pieces(encoded, tokenizer):
-        names = [name for name, is_so in (("supervised", piece.supervised), ("special", piece.special)) if is_so]
-        kind = f' class="{" ".join(names)}"' if names else ""
-        title = " ".join(map(str, piece.ids))
-        spans.append(f'<span{kind} title="{title}">{escape(piece.text.translate(_VISIBLE))}</span>')
-    return f'<pre class="tokens">{"".join(spans)}</pre>'
+def as_json(encoded: Encoded, tokenizer: Any, conversation: Conversation | None = None) -> dict[str, Any]:
+    """JSON-able: ids and which are supervised, spans of the supervised turns, and the pieces with their text.
 
-
-def as_json(encoded: Encoded, tokenizer: Any) -> dict[str, Any]:
-    """JSON-able: ids and which are supervised, spans of the supervised turns, and the pieces with their text."""
+    With the conversation it came from, each turn has its prompt as served, see `served`.
+    """
+    prompts = served(encoded, tokenizer, conversation) if conversation else {}
     return {
         "ids": encoded.ids.tolist(),
         "supervised": encoded.supervised.tolist(),
-        "turns": [{"message": message, "start": start, "end": end} for message, start, end in encoded.turns],
+        "turns": [
+            {"message": message, "start": start, "end": end} | ({"served": prompts[message]} if prompts else {})
+            for message, start, end in encoded.turns
+        ],
         "pieces": [
             {"text": piece.text, "ids": list(piece.ids), "supervised": piece.supervised, "special": piece.special}
             for piece in pieces(encoded, tokenizer)
         ],
     }
+
+
+def served(encoded: Encoded, tokenizer: Any, conversation: Conversation) -> dict[int, dict[str, Any]]:
+    """Of each supervised message, the prompt that a server feeds the model before it, made anew by the template.
+
+    ids and text: of the prompt. same: whether they are the tokens that stand before the turn in `encoded`; they are
+    not where a conversation that was too long has lost its oldest turns. Empty for plain text, which is not served.
+    """
+    if conversation.is_text:
+        return {}
+    found = {}
+    for message, start, _ in encoded.turns:
+        ids = prompt_ids(conversation.messages[:message], tokenizer, conversation.tools or None)
+        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        found[message] = {"ids": ids, "text": text, "same": ids == encoded.ids[:start].tolist()}
+    return found
 
 
 def _whole_characters(ids: list[int], start: int, limit: int, tokenizer: Any) -> int:
