@@ -170,7 +170,7 @@ def test_sources_that_cannot_be_used_name_the_remedy(tmp_path):
 
 def test_source_rows_check_their_own_count():
     with pytest.raises(TunesmithError, match="bug"):
-        SourceRows("a", "", (), 3, [], [Drop("a:1", "read", "x")])
+        SourceRows("a", "", (), 3, 0, [], [Drop("a:1", "read", "x")])
 
 
 # The columns of these files and the counts are from their own documentation or counted with plain `json` and `pyarrow`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
@@ -84,8 +84,13 @@ class Conversation:
         """The content of the last message."""
         return self.messages[-1].content
 
-    def with_(self, **changes: Any) -> Conversation:
-        return replace(self, **changes)
+    @property
+    def prompt_key(self) -> bytes:
+        """A hash of what is asked (of a plain text, all of it); case and white space make no other prompt of it."""
+        messages = self.messages if self.is_text else self.prompt
+        text = "\x1f".join(f"{message.role}\x1e{message.content}\x1e{message.tool_calls or ''}" for message in messages)
+        plain = " ".join(text.casefold().split())
+        return hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what is trained: messages and tools, without id, source or labels."""

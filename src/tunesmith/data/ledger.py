@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ class Ledger:
         write_json(self.folder / "steps.json", self._steps)
 
 
-def save_draws(folder: Path, rows: Sequence[str], times: NDArray[np.integer]) -> None:
+def save_draws(folder: Path, rows: pa.Array, times: NDArray[np.integer]) -> None:
     """Add to the ledger in `folder` how often each row is trained on in all epochs together."""
     with written_aside(folder / DRAWS) as aside:
         pq.write_table(pa.table({"row": rows, "times": times.astype(np.int32)}), aside, compression="zstd")

@@ -6,7 +6,7 @@ import glob as globbing
 import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +31,8 @@ _ABOUT = ("readme", "license", "dataset_infos", "dataset_dict", "state", "datase
 class SourceRows:
     """What a source held.
 
-    format: the sentence that says how its rows were understood. read: rows seen, kept and rejected.
+    format: the sentence that says how its rows were understood. read: rows seen, `kept` and `rejected`.
+    rows: the kept ones, unless they were handed on one by one.
     changed: kept rows that were mended, and note: what was mended and what else a person should know.
     """
 
@@ -39,15 +40,16 @@ class SourceRows:
     format: str
     files: tuple[Path, ...]
     read: int
+    kept: int
     rows: list[Conversation]
     rejected: list[Drop]
     changed: int = 0
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.read != len(self.rows) + len(self.rejected):
+        if self.read != self.kept + len(self.rejected):
             raise TunesmithError(
-                f"source {self.name}: {self.read:,} rows were read, but {len(self.rows):,} kept and "
+                f"source {self.name}: {self.read:,} rows were read, but {self.kept:,} kept and "
                 f"{len(self.rejected):,} rejected. This is a bug of Tunesmith; nothing was trained. Please report it."
             )
 
@@ -63,12 +65,14 @@ def read_source(
     kind: Kind = "instructions",
     sample: int | None = None,
     seed: int = 0,
+    into: Callable[[Conversation], object] | None = None,
 ) -> SourceRows:
     """Read a file, a folder, a glob or "hub:owner/name" into conversations.
 
     map: our name -> column, for columns of other names. format: refuse rows of any other shape than this.
     cluster, task: labels for rows whose own columns have none; cluster defaults to the source's name.
     kind: "text" takes plain text only. sample: keep this many readable rows, drawn by `seed` from all of them.
+    into: takes the kept rows one by one, so that they are never in memory all at once.
 
     Row ids are NAME:LINE in JSONL, CSV and text files, NAME:NUMBER in JSON and Parquet, with the file between when
     there are several, and .K behind when a line yields several rows.
@@ -81,17 +85,23 @@ def read_source(
     files = source_files(path)
     reader = _Reader(name, dict(map or {}), shape_named(format) if format else None, cluster, task, kind)
     readable = reader.conversations(files)
-    rows = list(readable) if sample is None else _sampled(readable, sample, seed, reader.rejected)
+    rows: list[Conversation] = []
+    keep, kept, changed = into or rows.append, 0, 0
+    counts: Counter[str] = Counter()
+    for row in readable if sample is None else _sampled(readable, sample, seed, reader.rejected):
+        keep(row)
+        kept += 1
+        if changes := reader.changes.pop(row.id, None):
+            changed += 1
+            counts.update(changes)
     reader.refuse_nothing_read(path)
-    changed = [reader.changes[row.id] for row in rows if row.id in reader.changes]
-    counts = Counter(change for changes in changed for change in changes)
     notes = [f"{change} ({count:,} rows)" for change, count in counts.items()]
-    if sample is not None and len(rows) < sample:
-        notes.append(f"a sample of {sample:,} was asked and there are {len(rows):,} rows: all were taken")
+    if sample is not None and kept < sample:
+        notes.append(f"a sample of {sample:,} was asked and there are {kept:,} rows: all were taken")
     if len(files) > 1 or str(path).startswith(hub.PREFIX):
         notes.append(f"read from {', '.join(file.name for file in files[:5])}{', …' if len(files) > 5 else ''}")
     return SourceRows(
-        name, reader.sentence(), files, reader.read, rows, reader.rejected, len(changed), "; ".join(notes)
+        name, reader.sentence(), files, reader.read, kept, rows, reader.rejected, changed, "; ".join(notes)
     )
 
 

@@ -6,12 +6,11 @@ the rows, and rows that are added leave the others where they were.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import UserError
 from tunesmith.base.random import seed_of
 from tunesmith.data.formats import nearest
@@ -19,35 +18,58 @@ from tunesmith.data.ledger import Drop
 
 STAGE = "split"
 
+Key = str | bytes  # what an item is named by: its own name, or the hash of its prompt
+Name = TypeVar("Name", str, Key)
+
+
+class Labelled(Protocol):
+    """What a split has to know of a row: a `Conversation`, or a `RowLabel` that stands for one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def phrasing(self) -> str: ...
+    @property
+    def item(self) -> str: ...
+    @property
+    def prompt_key(self) -> bytes: ...
+
+
+Row = TypeVar("Row", bound=Labelled)
+
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class Split(Generic[Row]):
     """The rows of each side, those that may be on none, and what a person should know of it."""
 
-    train: tuple[Conversation, ...]
-    validation: tuple[Conversation, ...]
-    new_items: tuple[Conversation, ...]
-    new_phrasings: tuple[Conversation, ...]
-    new_clusters: tuple[Conversation, ...]
+    train: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    new_items: tuple[Row, ...]
+    new_phrasings: tuple[Row, ...]
+    new_clusters: tuple[Row, ...]
     drops: tuple[Drop, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def places(self) -> dict[str, tuple[Conversation, ...]]:
+    def places(self) -> dict[str, tuple[Row, ...]]:
         """The sides by name, as the ledger calls them."""
         names = ("train", "validation", "new_items", "new_phrasings", "new_clusters")
         return {name: getattr(self, name) for name in names}
 
 
 def split(
-    rows: Sequence[Conversation],
+    rows: Sequence[Row],
     *,
     clusters: Sequence[str] = (),
     phrasings: float = 0.0,
     items: float = 0.0,
     validation: float = 0.0,
     seed: int,
-) -> Split:
+) -> Split[Row]:
     """Hold out whole `clusters`, a fraction of the phrasings of each task, and a fraction of the items of each cluster.
 
     Rows of one item (`Conversation.item`, or the prompt where it is "") stay on one side. A held-out phrasing or
@@ -63,16 +85,16 @@ def split(
     held_phrasings = _held_phrasings(ordinary, phrasings, seed, notes)
     ordinary = [row for row in ordinary if _phrasing(row) not in held_phrasings]
 
-    prompts = {row.id: prompt_key(row) for row in rows}
-    keys = {row.id: row.item or prompts[row.id] for row in rows}
-    cluster_of: dict[str, str] = {}
+    prompts = {row.id: row.prompt_key for row in rows}
+    keys: dict[str, Key] = {row.id: row.item or prompts[row.id] for row in rows}
+    cluster_of: dict[Key, str] = {}
     for row in ordinary:
         cluster_of.setdefault(keys[row.id], row.cluster)
     held_items = _held_items(cluster_of, items, seed, "items", notes)
     left = {key: cluster for key, cluster in cluster_of.items() if key not in held_items}
     validated = _held_items(left, validation, seed, "validation", notes)
 
-    sides: dict[str, list[Conversation]] = defaultdict(list)
+    sides: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.cluster in clusters:
             sides["new_clusters"].append(row)
@@ -89,14 +111,7 @@ def split(
     return Split(**{name: tuple(sides[name]) for name in ("train", *_REASONS)}, drops=tuple(drops), notes=tuple(notes))
 
 
-def prompt_key(row: Conversation) -> str:
-    """A hash of what is asked (of a plain text, all of it); case and white space make no other prompt of it."""
-    messages = row.messages if row.is_text else row.prompt
-    text = "\x1f".join(f"{message.role}\x1e{message.content}\x1e{message.tool_calls or ''}" for message in messages)
-    return hashlib.blake2b(" ".join(text.casefold().split()).encode(), digest_size=16).hexdigest()
-
-
-def _check(rows: Sequence[Conversation], clusters: Sequence[str], fractions: Mapping[str, float]) -> None:
+def _check(rows: Sequence[Labelled], clusters: Sequence[str], fractions: Mapping[str, float]) -> None:
     known = {row.cluster for row in rows}
     for cluster in clusters:
         if cluster not in known:
@@ -111,12 +126,12 @@ def _check(rows: Sequence[Conversation], clusters: Sequence[str], fractions: Map
             )
 
 
-def _phrasing(row: Conversation) -> tuple[str, str, str]:
+def _phrasing(row: Labelled) -> tuple[str, str, str]:
     return row.cluster, row.task, row.phrasing
 
 
 def _held_phrasings(
-    rows: Iterable[Conversation], fraction: float, seed: int, notes: list[str]
+    rows: Iterable[Labelled], fraction: float, seed: int, notes: list[str]
 ) -> Collection[tuple[str, str, str]]:
     """What is held out of each task with two phrasings or more; at least one phrasing is kept."""
     if not fraction:
@@ -139,12 +154,12 @@ def _held_phrasings(
 
 
 def _held_items(
-    cluster_of: Mapping[str, str], fraction: float, seed: int, what: str, notes: list[str]
-) -> Collection[str]:
+    cluster_of: Mapping[Key, str], fraction: float, seed: int, what: str, notes: list[str]
+) -> Collection[Key]:
     """What is held out of each cluster with two items or more; at least one item is kept."""
     if not fraction:
         return ()
-    clusters: dict[str, list[str]] = defaultdict(list)
+    clusters: dict[str, list[Key]] = defaultdict(list)
     for key, cluster in cluster_of.items():
         clusters[cluster].append(key)
     single = sorted(cluster for cluster, keys in clusters.items() if len(keys) == 1)
@@ -156,7 +171,7 @@ def _held_items(
     return held
 
 
-def _drawn(names: Collection[str], fraction: float, seed: int, *group: str) -> list[str]:
+def _drawn(names: Collection[Name], fraction: float, seed: int, *group: str) -> list[Name]:
     """The names of a group that are held out. A group too small to give a whole one gives one by chance, as often as
     keeps the share over many such groups: 5% of pairs is one of every tenth pair."""
     if len(names) < 2:
@@ -184,7 +199,7 @@ _REASONS = {
 
 
 def _drop_trained(
-    sides: dict[str, list[Conversation]], keys: Mapping[str, str], prompts: Mapping[str, str], notes: list[str]
+    sides: dict[str, list[Row]], keys: Mapping[str, Key], prompts: Mapping[str, bytes], notes: list[str]
 ) -> list[Drop]:
     """Take out of the held-out sides every row whose item or prompt is trained."""
     trained = {key: row.id for row in reversed(sides["train"]) for key in (keys[row.id], prompts[row.id])}

@@ -79,14 +79,16 @@ def _rows(loaded: LoadedRecipe, row: str | None, of_run: Path | None) -> list[Co
     """The rows to show, as the recipe's sources give them."""
     ledger = Ledger(Path())  # never saved
     sources = [source for source in loaded.recipe.data.sources if not row or row.startswith(f"{source.name}:")]
-    rows = [one for source in sources for one in read(source, ledger) if row in (None, one.id)]
+    rows: list[Conversation] = []
+    for source in sources:
+        read(source, ledger, lambda one: rows.append(one) if one.id == row or (not row and len(rows) < SHOWN) else None)
     story = Ledger.load(of_run).story(row) if row and of_run and of_run.is_dir() else ledger.story(row or "")
     if row and not rows and story:
         raise UserError(f"row {row} has no tokens: {'; '.join(story)}.")
     if not rows:
         known = ", ".join(source.name for source in loaded.recipe.data.sources)
         raise UserError(f"there is no row {row}. A row's id is SOURCE:LINE; the recipe's sources are: {known}.")
-    return rows[:SHOWN]
+    return rows
 
 
 def _stored(run: Path, rows: list[Conversation]) -> list[tuple[Conversation, Encoded]]:

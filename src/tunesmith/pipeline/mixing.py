@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,38 +22,48 @@ HISTOGRAM = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The rows that may be trained on, in the store's order.
+    """The rows that may be trained on, in the store's order; a row's sequences lie side by side.
 
-    names: their ids. sequences: of each row, its sequences in the store. groups: the rows of each group. replayed:
-    those of plain text.
+    names: their ids. first, count (rows,): of each row, its first sequence and how many there are. tokens (rows,).
+    groups: the rows of each group. replayed: those of plain text.
     """
 
-    names: list[str]
-    sequences: list[list[int]]
+    names: pa.Array
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    tokens: NDArray[np.int64]
     groups: dict[str, NDArray[np.int64]]
     replayed: NDArray[np.int64]
 
-
-def members_of(store: TokenStore, held_out: set[str]) -> Members:
-    number: dict[str, int] = {}
-    sequences: list[list[int]] = []
-    groups: dict[str, list[int]] = defaultdict(list)
-    replayed: list[int] = []
-    for index, (row, group) in enumerate(zip(store.row_ids, store.clusters, strict=True)):
-        if row in held_out:
-            continue
-        if row not in number:
-            number[row] = len(sequences)
-            (replayed if row.startswith(f"{REPLAY}:") else groups[group]).append(number[row])
-            sequences.append([])
-        sequences[number[row]].append(index)
-    arrays = {group: np.array(rows) for group, rows in sorted(groups.items())}
-    return Members(list(number), sequences, arrays, np.array(replayed, dtype=np.int64))
+    def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All sequences of these rows, in order."""
+        count = self.count[rows]
+        ends = np.cumsum(count)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
+        found: NDArray[np.int64] = np.repeat(self.first[rows], count) + within
+        return found
 
 
-def mixture_of(
-    recipe: Recipe, store: TokenStore, members: Members
-) -> tuple[Callable[[int], NDArray[np.int64]], dict[str, Any]]:
+def members_of(store: TokenStore, held_out: Sequence[str]) -> Members:
+    names = store.rows["row"].combine_chunks()
+    starts = np.flatnonzero(np.append(True, pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)))
+    starts = starts[: len(names)]
+    count = np.diff(np.append(starts, len(names)))
+    tokens = np.add.reduceat(store.lengths, starts) if len(starts) else starts
+    names = names.take(pa.array(starts))
+    trained = ~pc.is_in(names, pa.array(held_out, pa.string())).to_numpy(zero_copy_only=False)
+    names, starts, count, tokens = names.filter(pa.array(trained)), starts[trained], count[trained], tokens[trained]
+    again = pc.starts_with(names, f"{REPLAY}:").to_numpy(zero_copy_only=False)
+    found = store.rows["cluster"].combine_chunks().take(pa.array(starts)).dictionary_encode()
+    codes = found.indices.to_numpy(zero_copy_only=False)
+    groups = {
+        group: np.flatnonzero((codes == code) & ~again) for code, group in enumerate(found.dictionary.to_pylist())
+    }
+    some = {group: rows for group, rows in sorted(groups.items()) if len(rows)}
+    return Members(names, starts, count, tokens, some, np.flatnonzero(again))
+
+
+def mixture_of(recipe: Recipe, members: Members) -> tuple[Callable[[int], NDArray[np.int64]], dict[str, Any]]:
     """The order of each epoch's sequences, and the mixture as planned and as drawn in the first epoch."""
     mix, replay, seed = recipe.data.mix, recipe.data.replay, recipe.seed
     plan = plan_mix(
@@ -65,16 +74,16 @@ def mixture_of(
         max_repeats=mix.max_repeats,
         total=mix.total,
     )
-    tokens = np.array([sum(int(store.lengths[i]) for i in sequences) for sequences in members.sequences])
+    tokens = members.tokens
     wanted = replay.share if replay else 0.0
-    replay_plan = _replay_plan(plan, members, tokens, wanted)
+    replay_plan = _replay_plan(plan, members, wanted)
     replayed = {REPLAY: members.replayed}
 
     def order(epoch: int) -> NDArray[np.int64]:
         rows = draw(plan, members.groups, seed=seed, epoch=epoch)
         if replay_plan:
             rows = np.concatenate([rows, draw(replay_plan, replayed, seed=seed, epoch=epoch)])
-        return np.array([index for row in rows for index in members.sequences[row]], dtype=np.int64)
+        return members.sequences(rows)
 
     first = draw(plan, members.groups, seed=seed, epoch=0)
     again = tokens[draw(replay_plan, replayed, seed=seed, epoch=0)].sum() if replay_plan else 0
@@ -95,9 +104,9 @@ def mixture_of(
     return order, mixture
 
 
-def _replay_plan(plan: MixPlan, members: Members, tokens: NDArray[np.int64], share: float) -> MixPlan | None:
+def _replay_plan(plan: MixPlan, members: Members, share: float) -> MixPlan | None:
     """How many documents an epoch replays, so that they make up `share` of its tokens on average."""
-    replayed = members.replayed
+    replayed, tokens = members.replayed, members.tokens
     if not share or not len(replayed):
         return None
     instructed = sum(plan.groups[group].drawn * tokens[rows].mean() for group, rows in members.groups.items())
@@ -110,7 +119,7 @@ def times_drawn(plan: DataPlan, members: Members, sequences: int) -> NDArray[np.
     """How often each row is trained on in all epochs together."""
     orders = [order for _, order in plan.epochs]
     counts = np.bincount(np.concatenate(orders), minlength=sequences) if orders else np.zeros(sequences, np.int64)
-    return counts[[first for first, *_ in members.sequences]]
+    return counts[members.first]
 
 
 def summary_of(store: TokenStore, plan: DataPlan, budget: int) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
+
+import pyarrow.compute as pc
 
 from tunesmith import __version__
 from tunesmith.base.conversation import Conversation
@@ -15,6 +18,7 @@ from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
 from tunesmith.data.ledger import Drop, Ledger, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
+from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
@@ -23,8 +27,8 @@ from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
 from tunesmith.tokens.batches import DataPlan, plan_epochs
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.parallel import cores
-from tunesmith.tokens.store import TokenStore
-from tunesmith.tokens.supervise import encode_many
+from tunesmith.tokens.store import Entry, TokenStore
+from tunesmith.tokens.supervise import encode_all
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
 from tunesmith.tokens.view import as_json
 
@@ -95,30 +99,34 @@ def _refuse_to_replace(run: RunFolder) -> None:
 
 def _prepare(run: RunFolder, tokenizer: Any) -> None:
     recipe, ledger = run.recipe, Ledger(run.path / "ledger")
-    rows = [row for source in recipe.data.sources for row in read(source, ledger)]
-    texts, replay = _plain_texts(recipe, ledger)
-    sides = _split(rows, recipe, ledger)
-    tokens = _supervise(run, tokenizer, {row.id: row for side in sides.values() for row in side}, replay, ledger)
-    held_out = {level: [row for row in sides[level] if row.id in tokens.rows] for level in LEVELS}
-    for place, side in sides.items():
-        for row in side:
-            if row.id in tokens.rows:
-                ledger.place(row.id, place)
-    for document in replay:
-        if document.id in tokens.rows:
-            ledger.place(document.id, REPLAY)
+    labels: list[RowLabel] = []
+    with Rows(run.path / "data" / "rows.jsonl") as rows:
+        for source in recipe.data.sources:
+            read(source, ledger, lambda row: labels.append(rows.append(row)))
+        texts, replay = _plain_texts(recipe, ledger)
+        sides = _split(labels, recipe, ledger)
+        dropped = _supervise(run, tokenizer, rows, [label for side in sides.values() for label in side], replay, ledger)
+        held_out = [
+            f"{level}\t{rows[label.place].to_json()}\n"
+            for level in LEVELS
+            for label in sides[level]
+            if label.id not in dropped
+        ]
+    placed: list[tuple[str, Sequence[RowLabel | Conversation]]] = [*sides.items(), (REPLAY, replay)]
+    for place, row in ((place, row) for place, side in placed for row in side if row.id not in dropped):
+        ledger.place(row.id, place)
     ledger.save()
-    lines = [f"{level}\t{row.to_json()}\n" for level in LEVELS for row in held_out[level]]
-    write_text(run.path / "data" / "held_out.tsv", "".join(lines))
+    write_text(run.path / "data" / "held_out.tsv", "".join(held_out))
     write_json(run.path / "data" / "texts.json", texts)
 
 
 # Reading
 
 
-def read(source: Source, ledger: Ledger) -> list[Conversation]:
+def read(source: Source, ledger: Ledger, into: Callable[[Conversation], object]) -> None:
+    """Read a source; its rows go `into` something, one by one."""
     if source.path:
-        rows = read_source(
+        found = read_source(
             source.name,
             source.path,
             map={str(ours): column for ours, column in source.map.items()} if source.map else None,
@@ -127,27 +135,30 @@ def read(source: Source, ledger: Ledger) -> list[Conversation]:
             task=source.task,
             sample=source.sample,
             seed=source.seed,
+            into=into,
         )
     else:
         assert source.pocket, "the recipe gives each source one origin"
-        made = list(tasks.conversations(source.seed, source.pocket, source.name))
-        rows = SourceRows(source.name, "instruction data of the pocket world", (), len(made), made, [])
-    return _entered(rows, f"read {source.name}", ledger)
+        for row in tasks.conversations(source.seed, source.pocket, source.name):
+            into(row)
+        found = SourceRows(
+            source.name, "instruction data of the pocket world", (), source.pocket, source.pocket, [], []
+        )
+    _entered(found, f"read {source.name}", ledger)
 
 
-def _entered(rows: SourceRows, stage: str, ledger: Ledger) -> list[Conversation]:
-    note = "; ".join(part for part in (rows.format, rows.note) if part)
-    ledger.step(stage, rows.read, len(rows.rows), rows.rejected, rows.changed, note)
-    left = f", {len(rows.rejected):,} left out" if rows.rejected else ""
-    say(f"Data: {rows.name}: {len(rows.rows):,} rows{left}. {note}")
-    if not rows.rows:
-        reasons = Counter(f"{drop.reason} ({drop.detail})" for drop in rows.rejected).most_common(5)
+def _entered(found: SourceRows, stage: str, ledger: Ledger) -> None:
+    note = "; ".join(part for part in (found.format, found.note) if part)
+    ledger.step(stage, found.read, found.kept, found.rejected, found.changed, note)
+    left = f", {len(found.rejected):,} left out" if found.rejected else ""
+    say(f"Data: {found.name}: {found.kept:,} rows{left}. {note}")
+    if not found.kept:
+        reasons = Counter(f"{drop.reason} ({drop.detail})" for drop in found.rejected).most_common(5)
         listed = "".join(f"\n  {count:,} rows: {reason}" for reason, count in reasons)
         raise DataError(
-            f"source {rows.name}: none of its {rows.read:,} rows can be used. Understood as: {note}. Why:{listed}\n"
+            f"source {found.name}: none of its {found.read:,} rows can be used. Understood as: {note}. Why:{listed}\n"
             f"Name its columns with `map`, or leave the source out."
         )
-    return rows.rows
 
 
 def _plain_texts(recipe: Recipe, ledger: Ledger) -> tuple[list[str], list[Conversation]]:
@@ -175,17 +186,20 @@ def _plain_texts(recipe: Recipe, ledger: Ledger) -> tuple[list[str], list[Conver
 
 def _documents(place: Replay | Forgetting, name: str, seed: int, ledger: Ledger) -> list[Conversation]:
     if place.path:
-        return _entered(read_source(name, place.path, kind="text"), f"read {name}", ledger)
-    assert place.pocket, "the recipe gives plain text one origin"
-    made = corpus.documents(seed_of(seed, name), place.pocket)
-    rows = [Conversation.from_text(f"{name}:{number}", text, name) for number, text in enumerate(made, 1)]
-    return _entered(SourceRows(name, "plain text of the pocket world", (), len(rows), rows, []), f"read {name}", ledger)
+        found = read_source(name, place.path, kind="text")
+    else:
+        assert place.pocket, "the recipe gives plain text one origin"
+        made = corpus.documents(seed_of(seed, name), place.pocket)
+        rows = [Conversation.from_text(f"{name}:{number}", text, name) for number, text in enumerate(made, 1)]
+        found = SourceRows(name, "plain text of the pocket world", (), len(rows), len(rows), rows, [])
+    _entered(found, f"read {name}", ledger)
+    return found.rows
 
 
 # Splitting
 
 
-def _split(rows: list[Conversation], recipe: Recipe, ledger: Ledger) -> dict[str, tuple[Conversation, ...]]:
+def _split(rows: list[RowLabel], recipe: Recipe, ledger: Ledger) -> dict[str, tuple[RowLabel, ...]]:
     """The rows of each side. Plain text is trained on, never held out: it has no question to be asked."""
     held = recipe.data.hold_out
     texts = tuple(row for row in rows if row.is_text)
@@ -204,53 +218,59 @@ def _split(rows: list[Conversation], recipe: Recipe, ledger: Ledger) -> dict[str
 # Supervision
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    store: TokenStore
-    rows: set[str]
-
-
 def _supervise(
-    run: RunFolder, tokenizer: Any, rows: dict[str, Conversation], replay: list[Conversation], ledger: Ledger
-) -> _Tokens:
-    """Encode every row, held-out rows and replay too, into the token store; rows that can't be are dropped."""
+    run: RunFolder,
+    tokenizer: Any,
+    rows: Rows,
+    labels: list[RowLabel],
+    replay: list[Conversation],
+    ledger: Ledger,
+) -> set[str]:
+    """Encode the rows of `labels`, held-out ones too, and the replayed texts into the token store.
+
+    Returns the ids of the rows that can't be: they are dropped.
+    """
     train, by_source = run.recipe.train, run.recipe.data.mix.by == "source"
-    shortened: list[str] = []
-    samples: dict[str, tuple[Conversation, Encoded]] = {}  # a row of each group, to be looked at
     drops: list[Drop] = []
-    everything = [*rows.values(), *replay]
+    shortened: list[str] = []
+    samples: list[dict[str, Any]] = []  # a row of each group, to be looked at
+    sampled: set[str] = set()
 
-    def dropped(row: Conversation, error: SupervisionError) -> None:
-        drops.append(Drop(row.id, "supervise", error.reason, str(error)))
-
-    def sequences() -> Iterable[tuple[Encoded, str, str]]:
-        encoded = encode_many(
-            everything,
+    def sequences(texts: Sequence[Conversation], known: Sequence[RowLabel | Conversation]) -> Iterable[Entry]:
+        outcomes = encode_all(
+            texts,
             tokenizer,
-            on_drop=dropped,
-            on_shorten=lambda row, _: shortened.append(row.id),
             supervise=train.supervise,
             max_length=train.max_length,
             too_long=train.too_long,
             workers=cores(),
         )
-        for row, parts in track(encoded, "Tokenising", len(everything)):
+        pairs = zip(known, outcomes, strict=True)
+        for index, (row, (outcome, left_out)) in enumerate(track(pairs, "Tokenising", len(known))):
+            if isinstance(outcome, SupervisionError):
+                drops.append(Drop(row.id, "supervise", outcome.reason, str(outcome)))
+                continue
             group = row.source if by_source or row.source == REPLAY else row.cluster
-            if len(samples) < SAMPLES and not row.is_text and len(parts[0]) <= SAMPLE_TOKENS:
-                samples.setdefault(group, (row, parts[0]))
-            for part in parts:
+            if left_out:
+                shortened.append(row.id)
+            if len(samples) < SAMPLES and group not in sampled and not row.is_text and len(outcome[0]) <= SAMPLE_TOKENS:
+                sampled.add(group)
+                samples.append({"row": row.id} | as_json(outcome[0], tokenizer, texts[index]))
+            for part in outcome:
                 yield part, row.id, group
 
-    store = TokenStore.write(run.path / "tokens" / "store", sequences(), {}, vocabulary=len(tokenizer))
-    looked_at = [{"row": row.id} | as_json(part, tokenizer, row) for row, part in samples.values()]
-    write_json(run.path / "tokens" / "samples.json", looked_at)
-    kept = set(store.row_ids)
-    ledger.step("supervise", len(everything), len(kept), drops, len(shortened), f"{len(store):,} sequences")
+    asked = sequences(rows.picked(label.place for label in labels), labels)
+    store = TokenStore.write(
+        run.path / "tokens" / "store", chain(asked, sequences(replay, replay)), {}, vocabulary=len(tokenizer)
+    )
+    write_json(run.path / "tokens" / "samples.json", samples)
+    kept = pc.count_distinct(store.rows["row"]).as_py()
+    ledger.step("supervise", len(labels) + len(replay), kept, drops, len(shortened), f"{len(store):,} sequences")
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(drop.reason for drop in drops).items())
     left = f" Left out: {reasons}." if drops else ""
     left += f" Shortened by their oldest turns: {len(shortened):,} rows." if shortened else ""
     say(f"Tokens: {store.tokens:,} in {len(store):,} sequences.{left}")
-    return _Tokens(store, kept)
+    return {drop.row for drop in drops}
 
 
 # Mixing and planning, from the files that preparing wrote
@@ -262,8 +282,8 @@ def _open(run: RunFolder, tokenizer: Any) -> Prepared:
     for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
         level, _, row = line.partition("\t")
         held_out[level].append(Conversation.from_json(row))
-    members = members_of(store, {row.id for side in held_out.values() for row in side})
-    order, mixture = mixture_of(run.recipe, store, members)
+    members = members_of(store, [row.id for side in held_out.values() for row in side])
+    order, mixture = mixture_of(run.recipe, members)
     train = run.recipe.train
     plan = plan_epochs(
         order,

@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("turns", pa.int32()),
     ]
 )
+Entry = tuple[Encoded, str, str]  # a sequence, its row's id, its group
 ROWS_AT_ONCE = 20_000
 _UINT16_VOCABULARY = 1 << 16
 
@@ -62,7 +63,7 @@ class TokenStore:
     def write(
         cls,
         folder: Path,
-        sequences: Iterable[tuple[Encoded, str, str]],
+        sequences: Iterable[Entry],
         meta: Mapping[str, Any],
         *,
         vocabulary: int | None = None,
@@ -137,7 +138,7 @@ class TokenStore:
 _REMEDY = "Delete the folder and prepare the data again (`tunesmith prepare`)."
 
 
-def _write_arrays(folder: Path, sequences: Iterable[tuple[Encoded, str, str]], kind: str) -> None:
+def _write_arrays(folder: Path, sequences: Iterable[Entry], kind: str) -> None:
     limit = np.iinfo(kind).max
     with ExitStack() as stack:
         ids, supervised, turns = (stack.enter_context((folder / name).open("wb", 1 << 20)) for name in FILES[:3])

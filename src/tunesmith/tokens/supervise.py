@@ -113,21 +113,47 @@ def encode_many(
     and are not among the results. Of rows that lost oldest turns, `on_shorten` gets the number of messages left out.
     A thousand rows are encoded at a time, in `workers` processes; the results don't depend on their number.
     """
+    outcomes = encode_all(
+        conversations,
+        tokenizer,
+        supervise=supervise,
+        template_args=template_args,
+        max_length=max_length,
+        too_long=too_long,
+        workers=workers,
+    )
+    for conversation, (outcome, left_out) in zip(conversations, outcomes, strict=True):
+        if isinstance(outcome, SupervisionError):
+            on_drop(conversation, outcome)
+            continue
+        if on_shorten and left_out:
+            on_shorten(conversation, left_out)
+        yield conversation, outcome
+
+
+def encode_all(
+    conversations: Sequence[Conversation],
+    tokenizer: Any,
+    *,
+    supervise: Supervise = "assistant",
+    template_args: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    too_long: TooLong = "drop",
+    workers: int = 1,
+) -> Iterator[tuple[Outcome, int]]:
+    """Of each conversation, in order: its sequences or the error, and how many messages were left out as too long.
+
+    Only the workers look at the conversations, so they may be read from a file when asked for.
+    """
     supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
 
     def encode_chunk(rows: Sequence[Conversation]) -> _Chunk:
         outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in rows])
         return _Chunk.of(outcomes, supervisor.shortened)
 
-    rows = iter(conversations)
     for chunk in map_chunks(encode_chunk, conversations, CONVERSATIONS_AT_ONCE, workers):
-        for index, (outcome, conversation) in enumerate(zip(chunk.outcomes(), rows, strict=False)):
-            if on_shorten and index in chunk.shortened:
-                on_shorten(conversation, chunk.shortened[index])
-            if isinstance(outcome, SupervisionError):
-                on_drop(conversation, outcome)
-            else:
-                yield conversation, outcome
+        for index, outcome in enumerate(chunk.outcomes()):
+            yield outcome, chunk.shortened.get(index, 0)
 
 
 class _Chunk(NamedTuple):
