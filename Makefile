@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv-peers/.ready
 
 .PHONY: help setup quickstart test test-all check format bench pocket
 
@@ -27,8 +28,8 @@ test: check  ## check, and the tests that belong to every change
 test-all: check  ## check, and all tests, the slow ones too
 	$(BIN)/pytest -m ''
 
-bench: $(READY)  ## the benchmarks, one after the other
-	@for file in benchmarks/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+bench: $(READY) $(PEERS)  ## the benchmarks, one after the other, beside the peers (in an environment of their own)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 pocket: $(READY)  ## rebuild the embedded base model from nothing (about an hour on two cores)
 	$(BIN)/python tools/build_pocket.py
@@ -38,13 +39,21 @@ format: $(READY)  ## put format and imports right
 	$(BIN)/ruff check --fix .
 
 # Debian keeps `ensurepip` in python3-venv; without it a pip outside can still fill the environment.
-$(READY): pyproject.toml constraints.txt
+# $(1): the environment's folder; $(2): what pip installs into it.
+define set-up
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Tunesmith needs Python 3.11 or newer; say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "Setting up .venv (once; the download of PyTorch takes a while) ..."
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
-	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
-	  else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
+	@echo "Setting up $(1) (once; the download of PyTorch takes a while) ..."
+	@[ -x $(1)/bin/python ] || $(PYTHON) -m venv $(1) || { rm -rf $(1); $(PYTHON) -m venv --without-pip $(1); }
+	@if $(1)/bin/python -m pip --version >/dev/null 2>&1; then pip="$(1)/bin/python -m pip"; \
+	  else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi; \
 	  $$pip --version >/dev/null 2>&1 || { echo "There is no pip: apt-get install python3.11-venv" >&2; exit 2; }; \
-	  $$pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	  $$pip install --quiet $(2)
 	@touch $@
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call set-up,.venv,--constraint constraints.txt --editable '.[dev]')
+
+$(PEERS): benchmarks/peers/requirements.txt
+	$(call set-up,.venv-peers,--requirement $<)
