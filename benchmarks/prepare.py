@@ -2,7 +2,7 @@
 
 Data: T0 (`../shared/data/t0_train.parquet`) if it is there, else as many rows of the pocket world. The tokenizer is a
 byte-level BPE of 32,000 tokens trained on these rows. Everything runs on both cores, in turns, several times; what is
-printed are medians and ratios. TRL's time is that of its preparation alone: reading the file comes free.
+printed are medians and ratios. Sequences have at most 2,048 tokens: TRL cuts longer rows, Tunesmith leaves them out.
 
     python benchmarks/prepare.py [--rows N] [--rounds N] [--without-trl]
 """
@@ -124,7 +124,9 @@ def ours(folder: Path, source: Path, tokenizer: PreTrainedTokenizerFast, rows: i
     started = time.perf_counter()
     found = read_source("t0", str(source))
     drops: list[str] = []
-    encoded = encode_many(found.rows, tokenizer, on_drop=lambda row, error: drops.append(row.id), workers=cores())
+    encoded = encode_many(
+        found.rows, tokenizer, on_drop=lambda row, error: drops.append(row.id), max_length=2048, workers=cores()
+    )
     sequences = ((part, row.id, row.cluster) for row, parts in encoded for part in parts)
     store = TokenStore.write(folder / "store", sequences, {}, vocabulary=len(tokenizer))
     taken = time.perf_counter() - started

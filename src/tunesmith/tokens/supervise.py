@@ -31,7 +31,8 @@ from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_
 
 __all__ = ["Encoded", "encode", "encode_conversation", "encode_many", "encode_text"]
 
-CONVERSATIONS_AT_ONCE = 1024
+CONVERSATIONS_AT_ONCE = 256
+WORDS_REMEMBERED = 100_000
 LONGEST_KEPT_HEAD = 128
 """Characters. The tokens of longer heads are not worth remembering: they hold a user's text."""
 
@@ -111,7 +112,7 @@ def encode_many(
 
     Rows that can't be supervised exactly go to `on_drop`, with the error that `encode_conversation` raises for them,
     and are not among the results. Of rows that lost oldest turns, `on_shorten` gets the number of messages left out.
-    A thousand rows are encoded at a time, in `workers` processes; the results don't depend on their number.
+    A few hundred rows are encoded at a time, in `workers` processes; the results don't depend on their number.
     """
     outcomes = encode_all(
         conversations,
@@ -146,6 +147,7 @@ def encode_all(
     Only the workers look at the conversations, so they may be read from a file when asked for.
     """
     supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
+    _remember_more_words(tokenizer)
 
     def encode_chunk(rows: Sequence[Conversation]) -> _Chunk:
         outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in rows])
@@ -432,6 +434,13 @@ class _Supervisor:
         step = len(ids) if self._max_length is None else self._max_length - 1
         chunks = (ids[start : start + step + 1] for start in range(0, len(ids) - 1, step))
         return tuple(Encoded.from_spans(chunk, ((0, 1, len(chunk)),)) for chunk in chunks)
+
+
+def _remember_more_words(tokenizer: Any) -> None:
+    """Let a BPE keep the tokens of more words at hand: over many rows, a tenth faster than with its 10,000."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and hasattr(backend.model, "_resize_cache"):
+        backend.model._resize_cache(WORDS_REMEMBERED)
 
 
 def _splits_text_as_written(tokenizer: Any) -> bool:
