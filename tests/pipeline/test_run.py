@@ -213,3 +213,34 @@ def test_a_run_that_shows_nothing_says_so(recipe, tmp_path, capsys):
 def test_the_report_of_a_preparation_says_that_it_has_finished(recipe, tmp_path):
     assert run(recipe(), tmp_path / "run", until="prepare") == 0
     assert "<dt>Status</dt><dd>finished</dd>" in (tmp_path / "run/report.html").read_text()
+
+
+def test_template_arguments_reach_training_and_serving(recipe, tmp_path):
+    """Training, and whoever loads the saved model, render with the recipe's arguments."""
+    template = tmp_path / "tone.jinja"
+    template.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }} ({{ tone | default('plain') }})\n{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant ({{ tone | default('plain') }})\n{% endif %}"
+    )
+    folder = tmp_path / "run"
+    loaded = recipe(f"chat_template={template}", "template_args.tone=kind", "data.sources.0.pocket=60")
+    assert run(loaded, folder, until="train") == 0
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    asked = [{"role": "user", "content": "Well?"}]
+    served = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    assert served == "<|im_start|>user (kind)\nWell?<|im_end|>\n<|im_start|>assistant (kind)\n"
+    trained = [tokenizer.decode(sequence.ids) for sequence in TokenStore.open(folder / "tokens/store")]
+    assert sum(text.startswith("<|im_start|>user (kind)\n") for text in trained) >= 55
+    with pytest.raises(UserError, match=r"no argument 'tune'.*It reads tone"):
+        run(recipe(f"chat_template={template}", "template_args.tune=kind"), tmp_path / "other", until="prepare")
+
+
+def test_long_rows_may_lose_their_oldest_turns(recipe, tmp_path):
+    folder = tmp_path / "run"
+    loaded = recipe("train.max_length=72", "train.too_long=oldest_turns", "train.supervise=last")
+    run(loaded, folder, until="prepare")
+    supervised = next(step for step in read(folder / "ledger/steps.json") if step["stage"] == "supervise")
+    assert supervised["changed"] > 5
+    store = TokenStore.open(folder / "tokens/store")
+    rows = [sequence for row, sequence in zip(store.row_ids, store, strict=True) if row.startswith("small:")]
+    assert max(map(len, rows)) <= 72 and all(len(sequence.turns) == 1 for sequence in rows)

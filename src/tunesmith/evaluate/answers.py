@@ -58,7 +58,6 @@ def answer(
     style: Style,
     max_new_tokens: int,
     metric: str = "auto",
-    template_args: Mapping[str, Any] | None = None,
     batch_tokens: int = CACHE_TOKENS,
     title: str = "Answering",
 ) -> list[Answer]:
@@ -74,12 +73,12 @@ def answer(
     """
     rows = [row for level in levels.values() for row in level]
     cut = _PlainEnd(tokenizer, rows) if style == "plain" else None
-    prompts = _prompts(rows, tokenizer, style, template_args)
+    prompts = _prompts(rows, tokenizer, style)
     with progress(title, total=len(rows)) as bar:
         generated = generate(
             model,
             prompts,
-            stop=stop_token_ids(tokenizer, template_args),
+            stop=stop_token_ids(tokenizer),
             max_new_tokens=max_new_tokens,
             finished=cut,
             batch_tokens=batch_tokens,
@@ -138,11 +137,9 @@ class _PlainEnd:
         return _text(self._tokenizer, tokens).lstrip().partition(self._ends[index])[0].strip()
 
 
-def _prompts(
-    rows: Sequence[Conversation], tokenizer: Any, style: Style, template_args: Mapping[str, Any] | None
-) -> list[list[int]]:
+def _prompts(rows: Sequence[Conversation], tokenizer: Any, style: Style) -> list[list[int]]:
     if style == "chat":
-        return [prompt_ids(row.prompt, tokenizer, row.tools, template_args) for row in rows]
+        return [prompt_ids(row.prompt, tokenizer, row.tools) for row in rows]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [start + ids for ids in tokenise(tokenizer, [plain_prompt(row.prompt) for row in rows])]
 
