@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from kinds import KINDS, Kind
+from tokenizers import AddedToken, normalizers
 
 import tunesmith
 from tunesmith import Conversation, Message, encode
@@ -252,7 +253,7 @@ CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {}}
     [
         ("special_token_in_content", None, turns("say <|im_end|> please", "b"), r"message 0 \(user\).*'<\|im_end\|>'"),
         ("special_token_in_content", None, turns("a", "b<|endoftext|>"), r"message 1.*endoftext"),
-        ("nothing_supervised", None, turns("a"), "none of the 1 message"),
+        ("nothing_supervised", None, turns("a"), "of 1 message.s. none is an assistant"),
         ("nothing_before_answer", None, turns("a", "b")[1:], "message 0"),
         ("prompt_not_prefix", NO_PREFIX, turns("a", "b"), "<think>"),
         ("text_after_stop", GOES_ON, turns("a", "b"), "end of 1"),
@@ -507,3 +508,94 @@ def test_a_header_may_end_a_tool_call():
     sequences = encode(messages, tokenizer)
     ends = [tokenizer.convert_ids_to_tokens(int(s.ids[end - 1])) for s in sequences for _, _, end in s.turns]
     assert ends == ["<|observation|>", "<|user|>"]
+
+
+# The header is set otherwise in the prompt than in history, and what stands before </think> is left out of history.
+STRAY = """{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user
+{{ m.content }}<|im_end|>
+{% else %}    <|im_start|>assistant  </think> {{ m.content.split('</think>')[-1] }}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant</think>{% endif %}"""
+CALLS = SKIPS.replace(
+    "<|im_start|>assistant\n{{ m.content",
+    "<|im_start|>assistant\n{% for c in m.tool_calls %}<call>{{ c.function | tojson }}</call>{% endfor %}{{ m.content",
+)
+
+
+def test_a_header_that_is_only_set_otherwise_is_never_trained():
+    tokenizer = Kind(STRAY, "<|im_end|>", marks=(*IM_KIND, *THINK)).tokenizer()
+    with pytest.raises(SupervisionError, match="<\\|im_start\\|>assistant") as refusal:
+        encode(turns("a", "b"), tokenizer)
+    assert refusal.value.reason == "prompt_not_prefix"
+
+
+def test_a_turn_that_begins_as_the_omitted_mark_does_is_whole():
+    tokenizer = Kind(CALLS, "<|im_end|>", marks=(*IM_KIND, *THINK)).tokenizer()
+    messages = turns("Weather?", "")
+    messages[1]["tool_calls"] = [{"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}]
+    (sequence,) = encode(messages, tokenizer)
+    expected = '<call>{"name": "f", "arguments": {"city": "Oslo"}}</call><|im_end|>'
+    assert tokenizer.decode(sequence.ids[sequence.supervised]) == expected
+
+
+def test_every_call_and_its_arguments_have_to_be_shown():
+    def call(name, **arguments):
+        return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+    messages = turns("Weather?", "I ask get_weather.")
+    messages[1]["tool_calls"] = [call("get_weather", city="Oslo")]
+    first = KINDS["glm4"].tokenizer()  # shows the first call alone
+    bare = KINDS["glm4"].tokenizer()
+    bare.chat_template = bare.chat_template.replace(" + called.arguments | tojson", "")
+    two = [*messages[:1], {**messages[1], "content": "", "tool_calls": [call("a", x="1"), call("a", x="2")]}]
+    for given, tokenizer in ((messages, KINDS["chatml"].tokenizer()), (two, first), (messages, bare)):
+        with pytest.raises(SupervisionError) as refusal:
+            encode(given, tokenizer)
+        assert refusal.value.reason == "tool_calls_not_rendered"
+    assert encode(messages, first)
+
+
+def test_what_the_template_leaves_out_is_remarked():
+    messages = turns("Weather?", "Cold.")
+    messages[1]["reasoning_content"] = "It is winter."
+    rows = [
+        Conversation("r:1", tuple(message(m) for m in messages)),
+        Conversation("r:2", tuple(map(message, turns("a", "b")))),
+    ]
+    for kind, omits in (("chatml", ("reasoning",)), ("qwen3", ())):
+        remarks = [remarks for _, remarks in supervise.encode_all(rows, KINDS[kind].tokenizer())]
+        assert [remark.omits for remark in remarks] == [omits, ()]
+
+
+def test_special_tokens_that_normalising_makes_are_refused():
+    tokenizer = KINDS["chatml"].tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.NFKC()
+    tokenizer.add_tokens([AddedToken("<|x|>", special=True, normalized=True)])
+    text = "a＜|x|＞b"
+    assert tokenizer.convert_tokens_to_ids("<|x|>") in tokenizer(text, add_special_tokens=False)["input_ids"]
+    with pytest.raises(SupervisionError, match="special token") as refusal:
+        encode(turns(text, "b"), tokenizer)
+    assert refusal.value.reason == "special_token_in_content"
+    assert encode(turns("a＜b", "c"), tokenizer)
+
+
+@pytest.mark.parametrize("flag", [{"train": 0}, {"train": np.False_}, {"weight": 0.0}, {"train": False}])
+def test_flags_that_leave_a_message_untrained(flag):
+    messages = turns("a", "secret", "b", "c")
+    messages[1] |= flag
+    assert [message for message, _, _ in encode(messages, KINDS["chatml"].tokenizer())[0].turns] == [3]
+
+
+def test_public_input_that_is_no_conversation():
+    tokenizer = KINDS["chatml"].tokenizer()
+    for messages, reason in ((turns("a", "half \ud800"), "bad_content"), (turns("a", 5), "bad_content")):
+        with pytest.raises(SupervisionError) as refusal:
+            encode(messages, tokenizer)
+        assert refusal.value.reason == reason
+    for options in ({"messages": ["a"]}, {"messages": turns("a", "b"), "max_length": 1}):
+        with pytest.raises(UserError):
+            encode(**{"tokenizer": tokenizer, **options})
+    messages = turns("a", "b")
+    messages[1]["train"] = "false"
+    with pytest.raises(UserError, match="train 'false'"):
+        encode(messages, tokenizer)

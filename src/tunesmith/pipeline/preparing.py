@@ -33,6 +33,7 @@ from tunesmith.tokens.templates import chat_template_of, stop_token_ids
 from tunesmith.tokens.view import as_json
 
 LEVELS = ("new_items", "new_phrasings", "new_clusters")
+OMITTED = {"reasoning": "reasoning", "content": "text beside tool calls"}
 SAMPLES, SAMPLE_TOKENS = 8, 300  # rows whose tokens the report shows, and the longest of them
 REPEATS_TOLD = 4.0  # a text replayed more often than this in an epoch is told of
 SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
@@ -233,6 +234,7 @@ def _supervise(
     train, by_source = run.recipe.train, run.recipe.data.mix.by == "source"
     drops: list[Drop] = []
     shortened: list[str] = []
+    omitted: Counter[str] = Counter()  # rows of which the chat template does not show this
     samples: list[dict[str, Any]] = []  # a row of each group, to be looked at
     sampled: set[str] = set()
 
@@ -246,13 +248,14 @@ def _supervise(
             workers=cores(),
         )
         pairs = zip(known, outcomes, strict=True)
-        for index, (row, (outcome, left_out)) in enumerate(track(pairs, "Tokenising", len(known))):
+        for index, (row, (outcome, remarks)) in enumerate(track(pairs, "Tokenising", len(known))):
             if isinstance(outcome, SupervisionError):
                 drops.append(Drop(row.id, "supervise", outcome.reason, str(outcome)))
                 continue
             group = row.source if by_source or row.source == REPLAY else row.cluster
-            if left_out:
+            if remarks.left_out:
                 shortened.append(row.id)
+            omitted.update(remarks.omits)
             if len(samples) < SAMPLES and group not in sampled and not row.is_text and len(outcome[0]) <= SAMPLE_TOKENS:
                 sampled.add(group)
                 samples.append({"row": row.id} | as_json(outcome[0], tokenizer, texts[index]))
@@ -265,11 +268,18 @@ def _supervise(
     )
     write_json(run.path / "tokens" / "samples.json", samples)
     kept = pc.count_distinct(store.rows["row"]).as_py()
-    ledger.step("supervise", len(labels) + len(replay), kept, drops, len(shortened), f"{len(store):,} sequences")
+    notes = [
+        f"the chat template does not show the {OMITTED[name]} of {count:,} rows, so it is not trained"
+        for name, count in omitted.items()
+    ]
+    note = "; ".join([f"{len(store):,} sequences", *notes])
+    ledger.step("supervise", len(labels) + len(replay), kept, drops, len(shortened), note)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(drop.reason for drop in drops).items())
     left = f" Left out: {reasons}." if drops else ""
     left += f" Shortened by their oldest turns: {len(shortened):,} rows." if shortened else ""
     say(f"Tokens: {store.tokens:,} in {len(store):,} sequences.{left}")
+    for note in notes:
+        say(f"Warning: {note}.")
     return {drop.row for drop in drops}
 
 
@@ -316,6 +326,8 @@ def tokenizer_of(recipe: Recipe, load: Callable[..., Any]) -> Any:
     tokenizer.chat_template = chosen.text
     stops = [tokenizer.convert_ids_to_tokens(stop) for stop in stop_token_ids(tokenizer)]
     say(f"Base: {recipe.base}. {chosen.said} An answer ends with {stops[0]}.")
+    if "strftime_now" in str(chosen.text):
+        say("Note: the chat template writes the date into prompts; the day of preparing is what is trained.")
     return tokenizer
 
 

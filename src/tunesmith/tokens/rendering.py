@@ -140,6 +140,8 @@ class ChatTemplate:
         return [self._shaped(index, message) for index, message in enumerate(messages)]
 
     def _shaped(self, index: int, message: AnyMessage) -> dict[str, Any]:
+        if not isinstance(message, Message | Mapping):
+            raise UserError(f"message {index} is {type(message).__name__}; messages are dictionaries or `Message`s.")
         if isinstance(message, Message):
             shaped = message.for_template()
             return shaped | {"content": _parts(message.content)} if self._takes_parts else shaped
@@ -148,6 +150,12 @@ class ChatTemplate:
                 "content_not_rendered",
                 f"message {index}: the chat template takes content as a list of parts and shows nothing of plain text. "
                 f'Give [{{"type": "text", "text": ...}}], or choose another chat_template.',
+            )
+        if not isinstance(message.get("content", ""), str | list | None):
+            raise SupervisionError(
+                "bad_content",
+                f"message {index}: its content is {type(message['content']).__name__}, not text. Mend it, or leave the "
+                f"row out.",
             )
         return {key: value for key, value in message.items() if key not in _NOT_FOR_TEMPLATES}
 
@@ -183,7 +191,8 @@ class ChatTemplate:
         if stop:
             tokens = dict.fromkeys(token for token in (stop, self._tool_stop(stop), eos) if token)
             return Stops(tuple(tokens), last.partition(stop)[2])
-        implied = None if last.strip() else self._header(last, middle) or eos
+        header = None if last.strip() else self._header(last, middle)
+        implied = header or (None if last.strip() else eos)
         if implied is None:
             raise SupervisionError(
                 "no_stop_token",
@@ -192,7 +201,7 @@ class ChatTemplate:
                 f"{eos or 'an EOS token (the tokenizer has none: set one)'} in the template, or choose another "
                 f"chat_template ({', '.join(SHIPPED)}).",
             )
-        after_call = eos if implied == eos else self._tool_header()
+        after_call = self._tool_header() if header else eos
         tokens = dict.fromkeys(token for token in (implied, after_call, eos) if token)
         return Stops(tuple(tokens), last, implied, after_call)
 

@@ -61,7 +61,7 @@ def encode(
     template_args: further arguments of the template (`enable_thinking`, say); serving must use the same.
     max_length: tokens; the most a sequence may have.
     too_long: of a conversation that has more, "drop" refuses it; "oldest_turns" leaves out its oldest exchanges (a
-        user's message and all up to the next one; a system message stays) until the rest fits.
+        user's message and all up to the next one; a system message before the first stays) until the rest fits.
 
     Returns one sequence, or several where the template shows later turns another history than earlier ones.
 
@@ -123,12 +123,12 @@ def encode_many(
         too_long=too_long,
         workers=workers,
     )
-    for conversation, (outcome, left_out) in zip(conversations, outcomes, strict=True):
+    for conversation, (outcome, remarks) in zip(conversations, outcomes, strict=True):
         if isinstance(outcome, SupervisionError):
             on_drop(conversation, outcome)
             continue
-        if on_shorten and left_out:
-            on_shorten(conversation, left_out)
+        if on_shorten and remarks.left_out:
+            on_shorten(conversation, remarks.left_out)
         yield conversation, outcome
 
 
@@ -141,8 +141,8 @@ def encode_all(
     max_length: int | None = None,
     too_long: TooLong = "drop",
     workers: int = 1,
-) -> Iterator[tuple[Outcome, int]]:
-    """Of each conversation, in order: its sequences or the error, and how many messages were left out as too long.
+) -> Iterator[tuple[Outcome, Remarks]]:
+    """Of each conversation, in order: its sequences or the error, and what there is to remark.
 
     Only the workers look at the conversations, so they may be read from a file when asked for.
     """
@@ -151,18 +151,30 @@ def encode_all(
 
     def encode_chunk(rows: Sequence[Conversation]) -> _Chunk:
         outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in rows])
-        return _Chunk.of(outcomes, supervisor.shortened)
+        return _Chunk.of(outcomes, supervisor.remarks)
 
     for chunk in map_chunks(encode_chunk, conversations, CONVERSATIONS_AT_ONCE, workers):
         for index, outcome in enumerate(chunk.outcomes()):
-            yield outcome, chunk.shortened.get(index, 0)
+            yield outcome, chunk.remarks.get(index, NOTHING)
+
+
+class Remarks(NamedTuple):
+    """On a row that was encoded. left_out: messages that made way, as the row was too long.
+    omits: what the chat template does not show of supervised turns, see `Turn`.
+    """
+
+    left_out: int = 0
+    omits: tuple[str, ...] = ()
+
+
+NOTHING = Remarks()
 
 
 class _Chunk(NamedTuple):
     """The outcomes of some rows as a few flat arrays, which pass between processes quickly.
 
     ids, supervised: of all sequences, end to end. lengths: of each sequence. spans: of each sequence, their number;
-    turns (spans, 3). sequences: of each row, their number; 0 where there is an error. shortened: see `_Supervisor`.
+    turns (spans, 3). sequences: of each row, their number; 0 where there is an error. remarks: see `_Supervisor`.
     """
 
     ids: NDArray[np.int32]
@@ -172,10 +184,10 @@ class _Chunk(NamedTuple):
     turns: list[Span]
     sequences: list[int]
     errors: dict[int, tuple[str, str]]
-    shortened: dict[int, int]
+    remarks: dict[int, Remarks]
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], shortened: dict[int, int]) -> _Chunk:
+    def of(cls, outcomes: Sequence[Outcome], remarks: dict[int, Remarks]) -> _Chunk:
         found = [() if isinstance(outcome, SupervisionError) else outcome for outcome in outcomes]
         flat = [sequence for sequences in found for sequence in sequences]
         return cls(
@@ -190,7 +202,7 @@ class _Chunk(NamedTuple):
                 for index, outcome in enumerate(outcomes)
                 if isinstance(outcome, SupervisionError)
             },
-            shortened=shortened,
+            remarks=remarks,
         )
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -231,7 +243,7 @@ class _Row(NamedTuple):
         kept = [
             index
             for index, message in enumerate(self.messages)
-            if index >= asked[1] or (index < asked[0] and field_of(message, "role") == "system")
+            if index >= asked[1] or (index < asked[0] and field_of(message, "role") not in ("assistant", "tool"))
         ]
         chosen = self.supervise if isinstance(self.supervise, str) else [self.supervise[index] for index in kept]
         origins = self.origins or range(len(self.messages))
@@ -260,7 +272,7 @@ class _Chain(NamedTuple):
 class _Supervisor:
     """Encodes rows; what it has to know about tokenizer and template is found once.
 
-    shortened: of the rows encoded last, by index, how many messages were left out of those that were too long.
+    remarks: on the rows encoded last, by index, where there are any.
     """
 
     def __init__(
@@ -268,7 +280,10 @@ class _Supervisor:
     ) -> None:
         if too_long not in get_args(TooLong):
             raise UserError(f"too_long is {too_long!r}. Give {' or '.join(map(repr, get_args(TooLong)))}.")
-        assert max_length is None or max_length > 1, "a sequence needs a token to predict and one to predict it from"
+        if max_length is not None and max_length < 2:
+            raise UserError(
+                f"max_length is {max_length}; a sequence has at least 2 tokens, one to predict from another."
+            )
         self._tokenizer = tokenizer
         self._template_args = template_args
         self._max_length = max_length
@@ -285,14 +300,16 @@ class _Supervisor:
 
     def encode(self, rows: Sequence[_Row]) -> list[Outcome]:
         """The sequences of each row, or why there are none."""
-        self.shortened: dict[int, int] = {}
+        self.remarks: dict[int, Remarks] = {}
         outcomes: dict[int, Outcome] = {}
         texts: dict[int, str] = {}
         conversations: dict[int, list[Turn]] = {}
         for index, row in enumerate(rows):
             try:
                 if row.text is None:
-                    conversations[index] = self._turns(row)
+                    turns = conversations[index] = self._turns(row)
+                    if omits := {name for turn in turns for name in turn.omits}:
+                        self.remarks[index] = Remarks(omits=tuple(sorted(omits)))
                 else:
                     texts[index] = self._text(row.text)
             except SupervisionError as error:
@@ -315,7 +332,8 @@ class _Supervisor:
             except SupervisionError as still:
                 shorter = shorter.without_oldest() if still.reason == "too_long" else None
             else:
-                self.shortened[index] = len(row.messages) - len(shorter.messages)
+                left_out = len(row.messages) - len(shorter.messages)
+                self.remarks[index] = self.remarks.get(index, NOTHING)._replace(left_out=left_out)
                 return tuple(sequence.of_messages(shorter.origins) for sequence in sequences)
         return error
 
@@ -396,8 +414,12 @@ class _Supervisor:
                     f"answer begins ({turn.answer[:20]!r}), and the answer tokenised by itself is another text. Let "
                     f"the chat template's generation prompt end with a special token or a line break.",
                 )
+        if not prompt:
+            raise SupervisionError(
+                "nothing_before_answer", f"message {turn.message}: the prompt {turn.prompt!r} has no tokens."
+            )
         stops = {self._id_of[stop] for stop in self._stops()}
-        if not prompt or ids[-1] not in stops or not stops.isdisjoint(ids[len(prompt) : -1]):
+        if ids[-1] not in stops or not stops.isdisjoint(ids[len(prompt) : -1]):
             raise SupervisionError(
                 "stop_token_lost",
                 f"message {turn.message}: the tokenizer makes {self._tokenizer.convert_ids_to_tokens(ids[-4:])} of the "

@@ -9,8 +9,9 @@ For each supervised message i of a conversation:
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,19 +23,21 @@ Tools = Sequence[Mapping[str, Any]] | None
 
 _SHOWN = 60
 _OPENED = re.compile(r"<(\w+)>\Z")
-_LAST_MARK = re.compile(r"<[^<>\s]+>|\S+")
+_MARK = re.compile(r"<[^<>\s]+>")
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One supervised turn: text[:start] is the prompt as served, text[start:] the answer with its stop token.
 
-    message: its index in the conversation.
+    message: its index in the conversation. omits: what the row holds of the turn and the template does not show:
+    "reasoning", or "content" beside a tool call.
     """
 
     message: int
     text: str
     start: int
+    omits: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -63,13 +66,14 @@ class TurnReader:
         prompt = self._template.asking()
         marks = (mark for mark in self._template.added.findall(prompt) if mark.strip())
         self._reserved = any_of({*self._template.special, *self.stops, *marks})
+        self._normalise, self._normalised = _found_in_normalised_text(tokenizer)
         opened = _OPENED.search(prompt.rstrip())
         self._opening = opened[0] if opened else ""
 
     def read(self, messages: Sequence[AnyMessage], tools: Tools, supervise: Supervise) -> list[Turn]:
         """Raises SupervisionError for a turn that can't be supervised exactly, or if no turn is supervised."""
-        chosen = _chosen(messages, supervise)
         rendered = self._template.messages(messages)
+        chosen = _chosen(messages, supervise)
         self._check_content(rendered, tools)
         return [self._turn(rendered, index, tools) for index in chosen]
 
@@ -87,17 +91,21 @@ class TurnReader:
         rest = self._rest(messages[: index + 1], tools, prompt, whole)
         if rest is None:
             raise SupervisionError("prompt_not_prefix", _difference(index, prompt, whole))
-        self._check_calls(messages[index], index, rest)
-        return Turn(index, prompt + self._up_to_stop(messages[index], index, rest), len(prompt))
+        self._check_calls(messages[: index + 1], tools, rest)
+        text = prompt + self._up_to_stop(messages[index], index, rest)
+        return Turn(index, text, len(prompt), _omitted(messages[index], rest))
 
     def _rest(self, messages: list[dict[str, Any]], tools: Tools, prompt: str, whole: str) -> str | None:
         """What `whole` adds to `prompt`; None if that can't be told."""
         if whole.startswith(prompt):
             return whole[len(prompt) :]
-        other = self._template.render([*messages[:-1], _other(messages[-1])], tools, prompt=False)
-        return self._after_opening(messages[-1], prompt, whole, other) or self._after_other_history(
-            messages, tools, prompt, whole, other
-        )
+        try:
+            other = self._template.render([*messages[:-1], _other(messages[-1])], tools, prompt=False)
+            return self._after_opening(messages[-1], prompt, whole, other) or self._after_other_history(
+                messages, tools, prompt, whole, other
+            )
+        except SupervisionError:  # the template refuses what it is tried with, so nothing is proven
+            return None
 
     def _after_opening(self, message: dict[str, Any], prompt: str, whole: str, other: str) -> str | None:
         """The turn where the generation prompt writes a mark of reasoning that the answered turn does not show.
@@ -106,15 +114,15 @@ class TurnReader:
         opens it (DeepSeek R1) leaves the reasoning, the mark that ends it, and the answer. What ends reasoning is found
         by rendering; the line breaks around that mark are these models' convention.
         """
-        start = same_until(prompt, other)
+        start = _before_mark(prompt, same_until(prompt, other))
         opening, answer = prompt[start:].strip(), whole[start:]
-        if not opening or prompt[:start] != whole[:start]:
-            return None
-        mark = _LAST_MARK.findall(opening)[-1]
-        if self._template.takes_as_reasoning(opening.removesuffix(mark), mark):
+        marks = _MARK.findall(opening)
+        if not marks or prompt[:start] != whole[:start] or any(mark in answer for mark in marks):
+            return None  # a mark on both sides is a header, which the two only set otherwise
+        if self._template.takes_as_reasoning(opening.removesuffix(marks[-1]), marks[-1]):
             return answer
         opened = _OPENED.fullmatch(opening)
-        if not opened or not self._template.takes_as_reasoning(opening, f"</{opened[1]}>"):
+        if not opened or not prompt.endswith("\n") or not self._template.takes_as_reasoning(opening, f"</{opened[1]}>"):
             return None
         inside, closed, _ = str(message.get("content")).partition(f"</{opened[1]}>")
         reasoning = message.get("reasoning_content") or (inside.strip().removeprefix(opening) if closed else "")
@@ -164,6 +172,8 @@ class TurnReader:
         for where, value in [*named, ("the tool descriptions", tools or ())]:
             for text in _strings(value):
                 check_no_special(text, where, self._reserved)
+                if self._normalised:
+                    check_no_special(self._normalise(text), where, self._normalised)
 
     def _without_opening(self, message: dict[str, Any]) -> dict[str, Any]:
         """The message without the mark of reasoning at its start that the generation prompt writes as well."""
@@ -172,21 +182,44 @@ class TurnReader:
             return message
         return {**message, "content": content.lstrip().removeprefix(self._opening)}
 
-    def _check_calls(self, message: dict[str, Any], index: int, rest: str) -> None:
+    def _check_calls(self, messages: list[dict[str, Any]], tools: Tools, rest: str) -> None:
         """A template that knows no tools leaves calls out without a word, and an empty answer would be trained."""
-        for call in message.get("tool_calls") or ():
-            name = str((call.get("function") or call).get("name"))
-            if name not in rest:
+        index, message = len(messages) - 1, messages[-1]
+        calls = [call.get("function") or call for call in message.get("tool_calls") or ()]
+        if not calls:
+            return
+        renamed = [{"type": "function", "function": {**call, "name": f"Zq7tool{k}e"}} for k, call in enumerate(calls)]
+        shown = self._template.render([*messages[:-1], {**message, "tool_calls": renamed}], tools, prompt=False)
+        for k, call in enumerate(calls):
+            leaves = [leaf for leaf in _strings(_parsed(call.get("arguments"))) if leaf.strip()]
+            missing = [leaf for leaf in leaves if not any(form in rest for form in _forms(leaf))]
+            if f"Zq7tool{k}e" not in shown or str(call.get("name")) not in rest or missing:
                 raise SupervisionError(
                     "tool_calls_not_rendered",
-                    f"message {index} calls the tool {name!r}, but the chat template leaves the call out: "
-                    f"{_start(rest)}. Choose a chat_template that knows tools (chatml and alpaca do), or set "
-                    f"`train: false` for the message.",
+                    f"message {index} calls the tool {call.get('name')!r}, but the chat template leaves "
+                    f"{_start(missing[0]) if missing else 'the call'} out: {_start(rest)}. Choose a chat_template that "
+                    f"knows tools (chatml and alpaca do), or set `train: false` for the message.",
                 )
 
 
+def _found_in_normalised_text(tokenizer: Any) -> tuple[Callable[[str], str], re.Pattern[str] | None]:
+    """How the tokenizer normalises text, and the special tokens it finds in text only after that; None if none."""
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    tokens = [token for token in tokenizer.added_tokens_decoder.values() if token.special and token.normalized]
+    if normalizer is None or not tokens:
+        return str, None
+    normalise: Callable[[str], str] = normalizer.normalize_str
+    return normalise, any_of(normalise(token.content) for token in tokens)
+
+
 def check_no_special(text: str, where: str, reserved: Any) -> None:
-    """Raises SupervisionError if `text` holds a token of the pattern `reserved`: it would become that very token."""
+    """Raises SupervisionError if `text` holds a token of the pattern `reserved`, which it would become."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SupervisionError(
+            "bad_content", f"{where} holds {text[error.start]!r}, half of a character. Mend it, or leave the row out."
+        ) from error
     if found := reserved.search(text):
         raise SupervisionError(
             "special_token_in_content",
@@ -213,19 +246,22 @@ def _chosen(messages: Sequence[AnyMessage], supervise: Supervise) -> list[int]:
         raise UserError(f"supervise is {supervise!r}. Give 'assistant', 'last', or True or False for each message.")
     trained = [index for index in assistant if _trains(messages[index], index)]
     if not trained:
+        why = "the assistant's are all left untrained" if assistant else "none is an assistant message to train on"
         raise SupervisionError(
-            "nothing_supervised",
-            f"none of the {len(messages)} message(s) is an assistant message to train on. Add a response, or leave the "
-            f"row out.",
+            "nothing_supervised", f"of {len(messages)} message(s) {why}. Add a response, or leave the row out."
         )
     return trained
 
 
 def _trains(message: AnyMessage, index: int) -> bool:
-    weight = field_of(message, "weight")
-    if weight not in (None, 0, 1):
-        raise UserError(f"message {index} has weight {weight!r}. A message is trained (1) or not (0), nothing between.")
-    return field_of(message, "train") is not False and weight != 0
+    """Whether a message's own `train` and `weight` leave it to be trained."""
+    for name in ("train", "weight"):
+        value = field_of(message, name)
+        if value not in (None, 0, 1):
+            raise UserError(f"message {index} has {name} {value!r}. A message is trained (1, true) or not (0, false).")
+        if value is not None and not value:
+            return False
+    return True
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -239,6 +275,34 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, Iterable):
         for inner in value:
             yield from _strings(inner)
+
+
+def _omitted(message: dict[str, Any], rest: str) -> tuple[str, ...]:
+    """What the template leaves out of an answered turn: it is exact as rendered, but less than the row holds."""
+    held = {
+        "reasoning": message.get("reasoning_content"),
+        "content": message.get("tool_calls") and message.get("content"),
+    }
+    return tuple(name for name, text in held.items() if isinstance(text, str) and text.strip() not in rest)
+
+
+def _parsed(arguments: Any) -> Any:
+    """Arguments of a call, which may be JSON as text."""
+    try:
+        return json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return arguments
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """The ways in which a template may write a text: as it is, trimmed, or as JSON."""
+    return text, text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]
+
+
+def _before_mark(text: str, place: int) -> int:
+    """The place, or the beginning of the mark `<...>` in which it lies."""
+    opened = text.rfind("<", 0, place)
+    return opened if opened >= 0 and not re.search(r"[>\s]", text[opened:place]) else place
 
 
 def _other(message: dict[str, Any]) -> dict[str, Any]:
