@@ -295,8 +295,8 @@ def _parsed(arguments: Any) -> Any:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """The ways in which a template may write a text: as it is, trimmed, or as JSON."""
-    return text, text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]
+    """The ways in which a template may write a text: as it is, trimmed, as JSON, or as Python does."""
+    return text, text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1], repr(text)[1:-1]
 
 
 def _before_mark(text: str, place: int) -> int:
