@@ -26,9 +26,9 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.base.conversation import Conversation
 from tunesmith.data.read import read_source
 from tunesmith.pocket import tasks
+from tunesmith.tokens.many import encode_many
 from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import TokenStore
-from tunesmith.tokens.supervise import encode_many
 
 HERE = Path(__file__).parent
 T0 = HERE.parent.parent / "shared" / "data" / "t0_train.parquet"

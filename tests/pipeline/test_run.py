@@ -244,3 +244,18 @@ def test_long_rows_may_lose_their_oldest_turns(recipe, tmp_path):
     store = TokenStore.open(folder / "tokens/store")
     rows = [sequence for row, sequence in zip(store.row_ids, store, strict=True) if row.startswith("small:")]
     assert max(map(len, rows)) <= 72 and all(len(sequence.turns) == 1 for sequence in rows)
+
+
+def test_a_run_can_be_inspected_once_its_source_is_gone(recipe, tmp_path, capsys):
+    source = tmp_path / "mine.json"
+    source.write_text(json.dumps([{"instruction": f"Say {n}", "output": str(n)} for n in range(12)]))
+    loaded = recipe(f"data.sources.0={{path: {source}, name: mine}}", "data.hold_out={items: 0.0}", "data.replay=null")
+    folder = tmp_path / "run"
+    run(loaded, folder, until="prepare")
+    capsys.readouterr()
+    for gone in (False, True):
+        if gone:
+            source.unlink()
+        assert inspect(loaded, folder, row="mine:3", ids=False, as_json=True) == 0
+        (shown,) = json.loads(capsys.readouterr().out)
+        assert shown["row"] == "mine:3" and ("served" in shown["turns"][0]) is not gone

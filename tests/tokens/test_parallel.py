@@ -8,10 +8,10 @@ from kinds import KINDS
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import TunesmithError
-from tunesmith.tokens import supervise
+from tunesmith.tokens import many
+from tunesmith.tokens.many import encode_many
 from tunesmith.tokens.parallel import map_chunks
 from tunesmith.tokens.store import FILES, TokenStore
-from tunesmith.tokens.supervise import encode_many
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -53,7 +53,7 @@ def test_results_may_be_left_behind():
 
 
 def test_the_token_store_is_the_same_for_any_number_of_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervise, "CONVERSATIONS_AT_ONCE", 16)
+    monkeypatch.setattr(many, "CONVERSATIONS_AT_ONCE", 16)
     tokenizer = KINDS["qwen3"].tokenizer()
     rows = []
     for number in range(300):

@@ -15,7 +15,8 @@ import tunesmith
 from tunesmith import Conversation, Message, encode
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens import supervise
-from tunesmith.tokens.supervise import encode_conversation, encode_many, encode_text
+from tunesmith.tokens.many import encode_all, encode_many
+from tunesmith.tokens.supervise import encode_conversation, encode_text
 
 CONTENTS = (
     "Hello there, where do we go?",
@@ -160,7 +161,7 @@ def message(m):
 def test_most_conversations_take_one_sequence(name, monkeypatch):
     """Turns of a template that doesn't rewrite history share a sequence, without falling back on the definition."""
     kind = KINDS[name]
-    monkeypatch.setattr(supervise._Supervisor, "_turn_by_turn", lambda *_: pytest.fail("not proven at once"))
+    monkeypatch.setattr(supervise.Supervisor, "_turn_by_turn", lambda *_: pytest.fail("not proven at once"))
     (sequence,) = encode(turns("Hello", "Hi there", "And?", "Well."), kind.tokenizer())
     assert [message for message, _, _ in sequence.turns] == [1, 3]
 
@@ -562,7 +563,7 @@ def test_what_the_template_leaves_out_is_remarked():
         Conversation("r:2", tuple(map(message, turns("a", "b")))),
     ]
     for kind, omits in (("chatml", ("reasoning",)), ("qwen3", ())):
-        remarks = [remarks for _, remarks in supervise.encode_all(rows, KINDS[kind].tokenizer())]
+        remarks = [remarks for _, remarks in encode_all(rows, KINDS[kind].tokenizer())]
         assert [remark.omits for remark in remarks] == [omits, ()]
 
 
@@ -599,3 +600,29 @@ def test_public_input_that_is_no_conversation():
     messages[1]["train"] = "false"
     with pytest.raises(UserError, match="train 'false'"):
         encode(messages, tokenizer)
+
+
+def test_what_stands_before_the_first_question_is_no_oldest_turn():
+    tokenizer = KINDS["chatml"].tokenizer()
+    rules = {"role": "developer", "content": "RULES"}
+    long = [rules, *turns("Long " * 30, "a", "b", "c")]
+    (sequence,) = encode(long, tokenizer, max_length=40, too_long="oldest_turns")
+    (expected,) = encode([rules, *long[3:]], tokenizer)
+    assert np.array_equal(sequence.ids, expected.ids)
+
+
+def test_a_header_that_is_eos_ends_no_call_it_does_not_follow():
+    """In history the call is followed by its result, not by the header that follows an answer."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<|u|>{{ m.content }}{% elif m.role == 'tool' %}"
+        "{{ m.content }}{% elif m.tool_calls %}<|a|>{{ m.tool_calls[0].function | tojson }}<|call|>"
+        "{% else %}<|a|>{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|a|>{% endif %}"
+    )
+    tokenizer = Kind(template, "<|u|>", marks=("<|u|>", "<|a|>", "<|call|>"), eos="<|u|>").tokenizer()
+    (sequence,) = encode(turns("a", "b"), tokenizer)
+    assert tokenizer.decode(sequence.ids[sequence.supervised]) == "b<|u|>"
+    messages = turns("Weather?", "")
+    messages[1]["tool_calls"] = [CALL]
+    with pytest.raises(SupervisionError, match="would not learn to stop") as refusal:
+        encode(messages, tokenizer)
+    assert refusal.value.reason == "no_stop_token"

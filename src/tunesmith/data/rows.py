@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import Any
 
 from tunesmith.base.conversation import Conversation
 
@@ -52,6 +52,7 @@ class Rows(Sequence[Conversation]):
         self._path.unlink(missing_ok=True)
 
     def append(self, row: Conversation) -> RowLabel:
+        """Add a row; its label has the place by which it is found again."""
         label = RowLabel(
             row.id, row.source, row.cluster, row.task, row.phrasing, row.item, row.prompt_key, row.is_text, len(self)
         )
@@ -66,11 +67,7 @@ class Rows(Sequence[Conversation]):
     def __len__(self) -> int:
         return len(self._first) + len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> Conversation: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Conversation]: ...
-    def __getitem__(self, index: int | slice) -> Conversation | list[Conversation]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
@@ -94,11 +91,7 @@ class _Picked(Sequence[Conversation]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Conversation: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Conversation]: ...
-    def __getitem__(self, index: int | slice) -> Conversation | list[Conversation]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self._rows[place] for place in self._places[index]]
         return self._rows[self._places[index]]

@@ -25,6 +25,7 @@ from tunesmith.tokens.supervise import encode_conversation
 from tunesmith.tokens.view import VISIBLE, as_json, as_text, served
 
 SHOWN = 3  # rows, when none is asked for
+Shown = tuple[str, Encoded, Conversation | None]  # a row's id, a sequence of it, the row if it is at hand
 WIDE = 110  # columns from which what is trained and what is served stand side by side
 TAIL = 400  # characters of a served prompt's end that are shown
 LEGEND = "Supervised tokens are on green; special tokens are marked; ⏎ is a line break."
@@ -34,21 +35,22 @@ def inspect(loaded: LoadedRecipe, run: Path | None, *, row: str | None, ids: boo
     """Print the tokens of one row, or of the first few: those of the token store of `run` if it was prepared, else, or
     without a run, as the recipe and its files say now. Beside them the prompts that a server feeds the model."""
     tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
-    rows = _rows(loaded, row, None if run is None else run / "ledger")
-    prepared = run and (run / "tokens" / "store").is_dir()
-    found = _stored(run, rows) if run and prepared else _encoded(loaded.recipe.train, tokenizer, rows)
+    if run and (run / "tokens" / "store").is_dir():
+        found = _stored(run, loaded, row)
+    else:
+        found = _encoded(loaded.recipe.train, tokenizer, _rows(loaded, row))
     if as_json:
-        shown = [{"row": one.id} | _json(sequence, tokenizer, one) for one, sequence in found]
+        shown = [{"row": name} | _json(sequence, tokenizer, one) for name, sequence, one in found]
         json.dump(shown, sys.stdout, ensure_ascii=False, indent=2)
         print()
         return 0
     console = Console(highlight=False)
     say(LEGEND)
-    for one, sequence in found:
+    for name, sequence, one in found:
         count = f"{len(sequence)} tokens, {int(sequence.supervised.sum())} supervised"
-        console.rule(Text(f"{one.id}: {count}"), align="left")
+        console.rule(Text(f"{name}: {count}"), align="left")
         trained = as_text(sequence, tokenizer, with_ids=ids)
-        prompts = _served(sequence, tokenizer, one)
+        prompts = _served(sequence, tokenizer, one) if one else Text()
         if console.width < WIDE:
             console.print(trained, soft_wrap=True)
             console.print(prompts, soft_wrap=True)
@@ -68,22 +70,25 @@ def _served(sequence: Encoded, tokenizer: Any, row: Conversation) -> Text:
     """What a server feeds the model before each supervised turn: the last part of it, and whether it is the same."""
     shown = Text()
     for message, prompt in served(sequence, tokenizer, row).items():
-        said = "the same as trained" if prompt["same"] else "NOT the same as trained (oldest turns left out?)"
+        said = (
+            "the same as trained"
+            if prompt["same"]
+            else "NOT the same as trained (oldest turns left out, or the source changed)"
+        )
         shown.append(f"before message {message} a server feeds {len(prompt['ids'])} tokens, {said}:\n", "italic")
         text = prompt["text"]
         shown.append(f"{'…' if len(text) > TAIL else ''}{text[-TAIL:]}\n".translate(VISIBLE), "dim")
     return shown
 
 
-def _rows(loaded: LoadedRecipe, row: str | None, of_run: Path | None) -> list[Conversation]:
+def _rows(loaded: LoadedRecipe, row: str | None) -> list[Conversation]:
     """The rows to show, as the recipe's sources give them."""
     ledger = Ledger(Path())  # never saved
     sources = [source for source in loaded.recipe.data.sources if not row or row.startswith(f"{source.name}:")]
     rows: list[Conversation] = []
     for source in sources:
         read(source, ledger, lambda one: rows.append(one) if one.id == row or (not row and len(rows) < SHOWN) else None)
-    story = Ledger.load(of_run).story(row) if row and of_run and of_run.is_dir() else ledger.story(row or "")
-    if row and not rows and story:
+    if not rows and row and (story := ledger.story(row)):
         raise UserError(f"row {row} has no tokens: {'; '.join(story)}.")
     if not rows:
         known = ", ".join(source.name for source in loaded.recipe.data.sources)
@@ -91,21 +96,25 @@ def _rows(loaded: LoadedRecipe, row: str | None, of_run: Path | None) -> list[Co
     return rows
 
 
-def _stored(run: Path, rows: list[Conversation]) -> list[tuple[Conversation, Encoded]]:
+def _stored(run: Path, loaded: LoadedRecipe, row: str | None) -> list[Shown]:
+    """Rows of a run as it was trained; the sources, which may be gone by now, only add the prompts as served."""
     store = TokenStore.open(run / "tokens" / "store")
-    places: dict[str, list[int]] = {row.id: [] for row in rows}
-    for index, name in enumerate(store.row_ids):
-        if name in places:
-            places[name].append(index)
-    found = [(row, store[index]) for row in rows for index in places[row.id]]
-    if not found:
-        story = Ledger.load(run / "ledger").story(rows[0].id)
-        raise UserError(f"row {rows[0].id} has no tokens: {'; '.join(story) or 'the run has no such row'}.")
-    return found
+    names = store.row_ids
+    places = range(min(SHOWN, len(names))) if row is None else [i for i, name in enumerate(names) if name == row]
+    if not places:
+        story = Ledger.load(run / "ledger").story(row or "")
+        raise UserError(f"row {row} has no tokens: {'; '.join(story) or 'the run has no such row'}.")
+    rows: dict[str, Conversation] = {}
+    for name in {names[place] for place in places}:
+        try:
+            rows[name] = _rows(loaded, name)[0]
+        except UserError:
+            say(f"{name}: its source does not give it now, so the prompt as served is not shown.")
+    return [(names[place], store[place], rows.get(names[place])) for place in places]
 
 
-def _encoded(train: Train, tokenizer: Any, rows: list[Conversation]) -> list[tuple[Conversation, Encoded]]:
-    found: list[tuple[Conversation, Encoded]] = []
+def _encoded(train: Train, tokenizer: Any, rows: list[Conversation]) -> list[Shown]:
+    found: list[Shown] = []
     for row in rows:
         try:
             sequences = encode_conversation(
@@ -114,5 +123,5 @@ def _encoded(train: Train, tokenizer: Any, rows: list[Conversation]) -> list[tup
         except SupervisionError as error:
             say(f"{row.id} would be left out ({error.reason}): {error}")
         else:
-            found += [(row, sequence) for sequence in sequences]
+            found += [(row.id, sequence, row) for sequence in sequences]
     return found

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
-
-import pyarrow.compute as pc
 
 from tunesmith import __version__
 from tunesmith.base.conversation import Conversation
-from tunesmith.base.errors import DataError, SupervisionError, UserError
+from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.files import file_hash, read_json, value_hash, write_json, write_text
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
@@ -22,19 +19,15 @@ from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
+from tunesmith.pipeline.supervising import supervise
 from tunesmith.pocket import corpus, tasks
 from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
 from tunesmith.tokens.batches import DataPlan, plan_epochs
 from tunesmith.tokens.encoded import Encoded
-from tunesmith.tokens.parallel import cores
-from tunesmith.tokens.store import Entry, TokenStore
-from tunesmith.tokens.supervise import encode_all
+from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
-from tunesmith.tokens.view import as_json
 
 LEVELS = ("new_items", "new_phrasings", "new_clusters")
-OMITTED = {"reasoning": "reasoning", "content": "text beside tool calls"}
-SAMPLES, SAMPLE_TOKENS = 8, 300  # rows whose tokens the report shows, and the longest of them
 REPEATS_TOLD = 4.0  # a text replayed more often than this in an epoch is told of
 SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
 
@@ -106,7 +99,7 @@ def _prepare(run: RunFolder, tokenizer: Any) -> None:
             read(source, ledger, lambda row: labels.append(rows.append(row)))
         texts, replay = _plain_texts(recipe, ledger)
         sides = _split(labels, recipe, ledger)
-        dropped = _supervise(run, tokenizer, rows, [label for side in sides.values() for label in side], replay, ledger)
+        dropped = supervise(run, tokenizer, rows, [label for side in sides.values() for label in side], replay, ledger)
         held_out = [
             f"{level}\t{rows[label.place].to_json()}\n"
             for level in LEVELS
@@ -214,73 +207,6 @@ def _split(rows: list[RowLabel], recipe: Recipe, ledger: Ledger) -> dict[str, tu
     ledger.step("split", len(rows), kept, found.drops, note="; ".join([counts, *found.notes]))
     say(f"Split: {counts}." + "".join(f" Note: {note}." for note in found.notes))
     return sides
-
-
-# Supervision
-
-
-def _supervise(
-    run: RunFolder,
-    tokenizer: Any,
-    rows: Rows,
-    labels: list[RowLabel],
-    replay: list[Conversation],
-    ledger: Ledger,
-) -> set[str]:
-    """Encode the rows of `labels`, held-out ones too, and the replayed texts into the token store.
-
-    Returns the ids of the rows that can't be: they are dropped.
-    """
-    train, by_source = run.recipe.train, run.recipe.data.mix.by == "source"
-    drops: list[Drop] = []
-    shortened: list[str] = []
-    omitted: Counter[str] = Counter()  # rows of which the chat template does not show this
-    samples: list[dict[str, Any]] = []  # a row of each group, to be looked at
-    sampled: set[str] = set()
-
-    def sequences(texts: Sequence[Conversation], known: Sequence[RowLabel | Conversation]) -> Iterable[Entry]:
-        outcomes = encode_all(
-            texts,
-            tokenizer,
-            supervise=train.supervise,
-            max_length=train.max_length,
-            too_long=train.too_long,
-            workers=cores(),
-        )
-        pairs = zip(known, outcomes, strict=True)
-        for index, (row, (outcome, remarks)) in enumerate(track(pairs, "Tokenising", len(known))):
-            if isinstance(outcome, SupervisionError):
-                drops.append(Drop(row.id, "supervise", outcome.reason, str(outcome)))
-                continue
-            group = row.source if by_source or row.source == REPLAY else row.cluster
-            if remarks.left_out:
-                shortened.append(row.id)
-            omitted.update(remarks.omits)
-            if len(samples) < SAMPLES and group not in sampled and not row.is_text and len(outcome[0]) <= SAMPLE_TOKENS:
-                sampled.add(group)
-                samples.append({"row": row.id} | as_json(outcome[0], tokenizer, texts[index]))
-            for part in outcome:
-                yield part, row.id, group
-
-    asked = sequences(rows.picked(label.place for label in labels), labels)
-    store = TokenStore.write(
-        run.path / "tokens" / "store", chain(asked, sequences(replay, replay)), {}, vocabulary=len(tokenizer)
-    )
-    write_json(run.path / "tokens" / "samples.json", samples)
-    kept = pc.count_distinct(store.rows["row"]).as_py()
-    notes = [
-        f"the chat template does not show the {OMITTED[name]} of {count:,} rows, so it is not trained"
-        for name, count in omitted.items()
-    ]
-    note = "; ".join([f"{len(store):,} sequences", *notes])
-    ledger.step("supervise", len(labels) + len(replay), kept, drops, len(shortened), note)
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(drop.reason for drop in drops).items())
-    left = f" Left out: {reasons}." if drops else ""
-    left += f" Shortened by their oldest turns: {len(shortened):,} rows." if shortened else ""
-    say(f"Tokens: {store.tokens:,} in {len(store):,} sequences.{left}")
-    for note in notes:
-        say(f"Warning: {note}.")
-    return {drop.row for drop in drops}
 
 
 # Mixing and planning, from the files that preparing wrote

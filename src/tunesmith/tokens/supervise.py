@@ -14,25 +14,18 @@ can't prove in this way is left to the definition.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.encoded import Encoded
-from tunesmith.tokens.parallel import map_chunks
 from tunesmith.tokens.rendering import AnyMessage, any_of, field_of
 from tunesmith.tokens.templates import tokenise
 from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special
 
-__all__ = ["Encoded", "encode", "encode_conversation", "encode_many", "encode_text"]
-
-CONVERSATIONS_AT_ONCE = 256
-WORDS_REMEMBERED = 100_000
 LONGEST_KEPT_HEAD = 128
 """Characters. The tokens of longer heads are not worth remembering: they hold a user's text."""
 
@@ -67,8 +60,8 @@ def encode(
 
     Raises SupervisionError, its `reason` saying why, for whatever can't be supervised exactly; nothing is ever cut.
     """
-    supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
-    return _or_raise(supervisor.encode([_Row(list(messages), tools, supervise)])[0])
+    supervisor = Supervisor(tokenizer, template_args, max_length, too_long)
+    return _or_raise(supervisor.encode([Row(list(messages), tools, supervise)])[0])
 
 
 def encode_conversation(
@@ -81,8 +74,8 @@ def encode_conversation(
     too_long: TooLong = "drop",
 ) -> tuple[Encoded, ...]:
     """`encode` for a row of instruction data, `encode_text` for a row of plain text."""
-    supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
-    return _or_raise(supervisor.encode([_Row(conversation.messages, conversation.tools, supervise)])[0])
+    supervisor = Supervisor(tokenizer, template_args, max_length, too_long)
+    return _or_raise(supervisor.encode([Row(conversation.messages, conversation.tools, supervise)])[0])
 
 
 def encode_text(text: str, tokenizer: Any, *, max_length: int | None = None) -> tuple[Encoded, ...]:
@@ -94,68 +87,6 @@ def encode_text(text: str, tokenizer: Any, *, max_length: int | None = None) -> 
     Raises SupervisionError if the text is empty or holds the text of a special token.
     """
     return encode_conversation(Conversation.from_text("text", text), tokenizer, max_length=max_length)
-
-
-def encode_many(
-    conversations: Sequence[Conversation],
-    tokenizer: Any,
-    *,
-    on_drop: Callable[[Conversation, SupervisionError], None],
-    on_shorten: Callable[[Conversation, int], None] | None = None,
-    supervise: Supervise = "assistant",
-    template_args: Mapping[str, Any] | None = None,
-    max_length: int | None = None,
-    too_long: TooLong = "drop",
-    workers: int = 1,
-) -> Iterator[tuple[Conversation, tuple[Encoded, ...]]]:
-    """`encode_conversation` for many rows, in their order, at about the speed of the tokenizer alone.
-
-    Rows that can't be supervised exactly go to `on_drop`, with the error that `encode_conversation` raises for them,
-    and are not among the results. Of rows that lost oldest turns, `on_shorten` gets the number of messages left out.
-    A few hundred rows are encoded at a time, in `workers` processes; the results don't depend on their number.
-    """
-    outcomes = encode_all(
-        conversations,
-        tokenizer,
-        supervise=supervise,
-        template_args=template_args,
-        max_length=max_length,
-        too_long=too_long,
-        workers=workers,
-    )
-    for conversation, (outcome, remarks) in zip(conversations, outcomes, strict=True):
-        if isinstance(outcome, SupervisionError):
-            on_drop(conversation, outcome)
-            continue
-        if on_shorten and remarks.left_out:
-            on_shorten(conversation, remarks.left_out)
-        yield conversation, outcome
-
-
-def encode_all(
-    conversations: Sequence[Conversation],
-    tokenizer: Any,
-    *,
-    supervise: Supervise = "assistant",
-    template_args: Mapping[str, Any] | None = None,
-    max_length: int | None = None,
-    too_long: TooLong = "drop",
-    workers: int = 1,
-) -> Iterator[tuple[Outcome, Remarks]]:
-    """Of each conversation, in order: its sequences or the error, and what there is to remark.
-
-    Only the workers look at the conversations, so they may be read from a file when asked for.
-    """
-    supervisor = _Supervisor(tokenizer, template_args, max_length, too_long)
-    _remember_more_words(tokenizer)
-
-    def encode_chunk(rows: Sequence[Conversation]) -> _Chunk:
-        outcomes = supervisor.encode([_Row(row.messages, row.tools, supervise) for row in rows])
-        return _Chunk.of(outcomes, supervisor.remarks)
-
-    for chunk in map_chunks(encode_chunk, conversations, CONVERSATIONS_AT_ONCE, workers):
-        for index, outcome in enumerate(chunk.outcomes()):
-            yield outcome, chunk.remarks.get(index, NOTHING)
 
 
 class Remarks(NamedTuple):
@@ -170,59 +101,10 @@ class Remarks(NamedTuple):
 NOTHING = Remarks()
 
 
-class _Chunk(NamedTuple):
-    """The outcomes of some rows as a few flat arrays, which pass between processes quickly.
+class Row(NamedTuple):
+    """What is to be encoded of a conversation.
 
-    ids, supervised: of all sequences, end to end. lengths: of each sequence. spans: of each sequence, their number;
-    turns (spans, 3). sequences: of each row, their number; 0 where there is an error. remarks: see `_Supervisor`.
-    """
-
-    ids: NDArray[np.int32]
-    supervised: NDArray[np.bool_]
-    lengths: list[int]
-    spans: list[int]
-    turns: list[Span]
-    sequences: list[int]
-    errors: dict[int, tuple[str, str]]
-    remarks: dict[int, Remarks]
-
-    @classmethod
-    def of(cls, outcomes: Sequence[Outcome], remarks: dict[int, Remarks]) -> _Chunk:
-        found = [() if isinstance(outcome, SupervisionError) else outcome for outcome in outcomes]
-        flat = [sequence for sequences in found for sequence in sequences]
-        return cls(
-            ids=np.concatenate([sequence.ids for sequence in flat]) if flat else np.empty(0, np.int32),
-            supervised=np.concatenate([sequence.supervised for sequence in flat]) if flat else np.empty(0, np.bool_),
-            lengths=[len(sequence) for sequence in flat],
-            spans=[len(sequence.turns) for sequence in flat],
-            turns=[span for sequence in flat for span in sequence.turns],
-            sequences=[len(sequences) for sequences in found],
-            errors={
-                index: (outcome.reason, str(outcome))
-                for index, outcome in enumerate(outcomes)
-                if isinstance(outcome, SupervisionError)
-            },
-            remarks=remarks,
-        )
-
-    def outcomes(self) -> Iterator[Outcome]:
-        token = span = 0
-        flat = zip(self.lengths, self.spans, strict=True)
-        for row, count in enumerate(self.sequences):
-            if row in self.errors:
-                yield SupervisionError(*self.errors[row])
-                continue
-            sequences = []
-            for length, spans in islice(flat, count):
-                part = slice(token, token + length)
-                turns = tuple(self.turns[span : span + spans])
-                sequences.append(Encoded(self.ids[part], self.supervised[part], turns))
-                token, span = token + length, span + spans
-            yield tuple(sequences)
-
-
-class _Row(NamedTuple):
-    """origins: of a shortened row, which message of the whole conversation each of `messages` is."""
+    origins: of a shortened row, which message of the whole conversation each of `messages` is."""
 
     messages: Sequence[AnyMessage]
     tools: Tools
@@ -235,7 +117,7 @@ class _Row(NamedTuple):
         first = self.messages[0] if len(self.messages) == 1 else None
         return first.content if isinstance(first, Message) and first.role == "text" else None
 
-    def without_oldest(self) -> _Row | None:
+    def without_oldest(self) -> Row | None:
         """The row without its oldest exchange; None if only one is left."""
         asked = [index for index, message in enumerate(self.messages) if field_of(message, "role") == "user"]
         if len(asked) < 2:
@@ -247,7 +129,7 @@ class _Row(NamedTuple):
         ]
         chosen = self.supervise if isinstance(self.supervise, str) else [self.supervise[index] for index in kept]
         origins = self.origins or range(len(self.messages))
-        return _Row([self.messages[index] for index in kept], self.tools, chosen, [origins[index] for index in kept])
+        return Row([self.messages[index] for index in kept], self.tools, chosen, [origins[index] for index in kept])
 
 
 class _Chain(NamedTuple):
@@ -269,7 +151,7 @@ class _Chain(NamedTuple):
         return bisect_right(self.marks, end, key=lambda mark: mark[1])
 
 
-class _Supervisor:
+class Supervisor:
     """Encodes rows; what it has to know about tokenizer and template is found once.
 
     remarks: on the rows encoded last, by index, where there are any.
@@ -298,7 +180,7 @@ class _Supervisor:
         self._known_heads: dict[str, list[int]] = {}
         self._reader: TurnReader | None = None
 
-    def encode(self, rows: Sequence[_Row]) -> list[Outcome]:
+    def encode(self, rows: Sequence[Row]) -> list[Outcome]:
         """The sequences of each row, or why there are none."""
         self.remarks: dict[int, Remarks] = {}
         outcomes: dict[int, Outcome] = {}
@@ -323,7 +205,7 @@ class _Supervisor:
                 outcomes[index] = self._shortened(rows[index], index, error)
         return [outcomes[index] for index in range(len(rows))]
 
-    def _shortened(self, row: _Row, index: int, error: SupervisionError) -> Outcome:
+    def _shortened(self, row: Row, index: int, error: SupervisionError) -> Outcome:
         """The sequences of a row that is too long without its oldest exchanges, if that is wanted; else the error."""
         shorter = row.without_oldest() if self._shortens and error.reason == "too_long" else None
         while shorter:
@@ -337,7 +219,7 @@ class _Supervisor:
                 return tuple(sequence.of_messages(shorter.origins) for sequence in sequences)
         return error
 
-    def _turns(self, row: _Row) -> list[Turn]:
+    def _turns(self, row: Row) -> list[Turn]:
         # Made when first needed: plain text needs no chat template, so it doesn't fail for want of a good one.
         self._reader = self._reader or TurnReader(self._tokenizer, self._template_args)
         return self._reader.read(row.messages, row.tools, row.supervise)
@@ -456,13 +338,6 @@ class _Supervisor:
         step = len(ids) if self._max_length is None else self._max_length - 1
         chunks = (ids[start : start + step + 1] for start in range(0, len(ids) - 1, step))
         return tuple(Encoded.from_spans(chunk, ((0, 1, len(chunk)),)) for chunk in chunks)
-
-
-def _remember_more_words(tokenizer: Any) -> None:
-    """Let a BPE keep the tokens of more words at hand: over many rows, a tenth faster than with its 10,000."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None and hasattr(backend.model, "_resize_cache"):
-        backend.model._resize_cache(WORDS_REMEMBERED)
 
 
 def _splits_text_as_written(tokenizer: Any) -> bool:

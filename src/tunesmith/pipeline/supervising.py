@@ -1,0 +1,101 @@
+"""From rows to the token store: what could be supervised exactly, what could not, and what there is to tell of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import pyarrow.compute as pc
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import SupervisionError
+from tunesmith.base.files import write_json
+from tunesmith.base.progress import say, track
+from tunesmith.data.ledger import Drop, Ledger
+from tunesmith.data.rows import RowLabel, Rows
+from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pipeline.mixing import REPLAY
+from tunesmith.recipe.models import Recipe
+from tunesmith.tokens.many import encode_all
+from tunesmith.tokens.parallel import cores
+from tunesmith.tokens.store import Entry, TokenStore
+from tunesmith.tokens.view import as_json
+
+SAMPLES, SAMPLE_TOKENS = 8, 300  # rows whose tokens the report shows, and the longest of them
+OMITTED = {"reasoning": "reasoning", "content": "text beside tool calls"}
+
+
+def supervise(
+    run: RunFolder,
+    tokenizer: Any,
+    rows: Rows,
+    labels: list[RowLabel],
+    replay: list[Conversation],
+    ledger: Ledger,
+) -> set[str]:
+    """Encode the rows of `labels`, held-out ones too, and the replayed texts into the token store.
+
+    Returns the ids of the rows that can't be: they are dropped.
+    """
+    seen = _Seen(run.recipe, tokenizer)
+    asked = seen.sequences(rows.picked(label.place for label in labels), labels)
+    everything = chain(asked, seen.sequences(replay, replay))
+    store = TokenStore.write(run.path / "tokens" / "store", everything, {}, vocabulary=len(tokenizer))
+    write_json(run.path / "tokens" / "samples.json", list(seen.samples.values()))
+    kept = pc.count_distinct(store.rows["row"]).as_py()
+    note = "; ".join([f"{len(store):,} sequences", *seen.notes()])
+    ledger.step("supervise", len(labels) + len(replay), kept, seen.drops, seen.shortened, note)
+    reasons = Counter(drop.reason for drop in seen.drops).items()
+    left = f" Left out: {', '.join(f'{reason} {count:,}' for reason, count in reasons)}." if reasons else ""
+    left += f" Shortened by their oldest turns: {seen.shortened:,} rows." if seen.shortened else ""
+    say(f"Tokens: {store.tokens:,} in {len(store):,} sequences.{left}")
+    for note in seen.notes():
+        say(f"Warning: {note}.")
+    return {drop.row for drop in seen.drops}
+
+
+@dataclass
+class _Seen:
+    """What is met while rows are encoded. shortened: rows that lost oldest turns. omitted: rows of which the chat
+    template does not show this. samples: by group, a row to be looked at."""
+
+    recipe: Recipe
+    tokenizer: Any
+    drops: list[Drop] = field(default_factory=list)
+    shortened: int = 0
+    omitted: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def sequences(self, texts: Sequence[Conversation], known: Sequence[RowLabel | Conversation]) -> Iterator[Entry]:
+        """The sequences of `texts`; of each, `known` has id, source and cluster without its being read again."""
+        train, by_source = self.recipe.train, self.recipe.data.mix.by == "source"
+        outcomes = encode_all(
+            texts,
+            self.tokenizer,
+            supervise=train.supervise,
+            max_length=train.max_length,
+            too_long=train.too_long,
+            workers=cores(),
+        )
+        pairs = zip(known, outcomes, strict=True)
+        for index, (row, (outcome, remarks)) in enumerate(track(pairs, "Tokenising", len(known))):
+            if isinstance(outcome, SupervisionError):
+                self.drops.append(Drop(row.id, "supervise", outcome.reason, str(outcome)))
+                continue
+            self.shortened += remarks.left_out > 0
+            self.omitted.update(remarks.omits)
+            group = row.source if by_source or row.source == REPLAY else row.cluster
+            wanted = len(self.samples) < SAMPLES and group not in self.samples and not row.is_text
+            if wanted and len(outcome[0]) <= SAMPLE_TOKENS:
+                self.samples[group] = {"row": row.id} | as_json(outcome[0], self.tokenizer, texts[index])
+            for part in outcome:
+                yield part, row.id, group
+
+    def notes(self) -> list[str]:
+        return [
+            f"the chat template does not show the {OMITTED[name]} of {count:,} rows, so it is not trained"
+            for name, count in self.omitted.items()
+        ]
