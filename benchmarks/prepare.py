@@ -29,6 +29,7 @@ from tunesmith.pocket import tasks
 from tunesmith.tokens.many import encode_many
 from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import TokenStore
+from tunesmith.tokens.supervise import Rules
 
 HERE = Path(__file__).parent
 T0 = HERE.parent.parent / "shared" / "data" / "t0_train.parquet"
@@ -125,7 +126,7 @@ def ours(folder: Path, source: Path, tokenizer: PreTrainedTokenizerFast, rows: i
     found = read_source("t0", str(source))
     drops: list[str] = []
     encoded = encode_many(
-        found.rows, tokenizer, on_drop=lambda row, error: drops.append(row.id), max_length=2048, workers=cores()
+        found.rows, tokenizer, Rules(max_length=2048), on_drop=lambda row, error: drops.append(row.id), workers=cores()
     )
     sequences = ((part, row.id, row.cluster) for row, parts in encoded for part in parts)
     store = TokenStore.write(folder / "store", sequences, {}, vocabulary=len(tokenizer))

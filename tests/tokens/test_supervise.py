@@ -16,7 +16,7 @@ from tunesmith import Conversation, Message, encode
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens import supervise
 from tunesmith.tokens.many import encode_all, encode_many
-from tunesmith.tokens.supervise import encode_conversation, encode_text
+from tunesmith.tokens.supervise import Rules, encode_conversation, encode_text
 
 CONTENTS = (
     "Hello there, where do we go?",
@@ -129,13 +129,14 @@ def test_one_tokenisation_gives_what_the_definition_gives(name, monkeypatch):
     ]
     rows.insert(7, Conversation.from_text("t:0", "The ship left the harbour."))
 
+    rules = Rules(template_args=kind.args, max_length=400)
+
     def outcome():
         dropped = []
         kept = encode_many(
             rows,
             tokenizer,
-            template_args=kind.args,
-            max_length=400,
+            rules,
             on_drop=lambda row, error: dropped.append((row.id, error.reason, str(error))),
         )
         return [(row.id, sequences) for row, sequences in kept], dropped
@@ -146,7 +147,7 @@ def test_one_tokenisation_gives_what_the_definition_gives(name, monkeypatch):
     for row in rows:
         one = None
         try:
-            one = encode_conversation(row, tokenizer, template_args=kind.args, max_length=400)
+            one = encode_conversation(row, tokenizer, rules)
         except SupervisionError as error:
             assert (row.id, error.reason, str(error)) in fast[1]
         assert one == dict(fast[0]).get(row.id)
@@ -410,10 +411,9 @@ def test_rows_that_were_shortened_are_told():
         encode_many(
             rows,
             tokenizer,
+            Rules(max_length=24, too_long="oldest_turns"),
             on_drop=lambda row, error: pytest.fail(str(error)),
             on_shorten=lambda row, left_out: told.append((row.id, left_out)),
-            max_length=24,
-            too_long="oldest_turns",
         )
     )
     assert told == [("1", 2)] and [row.id for row, _ in found] == ["0", "1"]
@@ -626,3 +626,19 @@ def test_a_header_that_is_eos_ends_no_call_it_does_not_follow():
     with pytest.raises(SupervisionError, match="would not learn to stop") as refusal:
         encode(messages, tokenizer)
     assert refusal.value.reason == "no_stop_token"
+
+
+def test_special_tokens_that_are_only_seen_may_be_kept():
+    """As a server shows them: they are special tokens there too. What is trained never holds one."""
+    tokenizer = KINDS["chatml"].tokenizer()
+    messages = turns("say <|im_end|> now", "a", "b", "c")
+    with pytest.raises(SupervisionError, match="special token"):
+        encode(messages, tokenizer)
+    sequences = encode(messages, tokenizer, special_tokens="keep_seen")
+    check(messages, tokenizer, KINDS["chatml"], sequences, {"<|im_end|>"})
+    with pytest.raises(SupervisionError, match=r"message 1 .*special token") as refusal:
+        encode(turns("a", "say <|im_end|>"), tokenizer, special_tokens="keep_seen")
+    assert refusal.value.reason == "special_token_in_content"
+    rows = [Conversation(str(n), tuple(map(message, given))) for n, given in enumerate([messages, turns("a", "b")])]
+    found = encode_all(rows, tokenizer, Rules(special_tokens="keep_seen"))
+    assert [remarks.special for _, remarks in found] == [True, False]

@@ -12,7 +12,6 @@ from tunesmith.tokens.templates import (
     plain_prompt,
     prompt_ids,
     stop_token_ids,
-    tokenise,
     with_args,
 )
 
@@ -128,14 +127,6 @@ def test_shipped_templates_refuse_roles_they_do_not_know(name):
     with pytest.raises(SupervisionError, match="knows the roles") as refusal:
         prompt_ids([{"role": "critic", "content": "a"}], tokenizer)
     assert refusal.value.reason == "template_refused"
-
-
-@pytest.mark.parametrize("split", ["chatml", "chatml-qwen", "llama2"])
-def test_tokenise_is_what_transformers_does(split):
-    tokenizer = KINDS[split].tokenizer()
-    texts = ["Hello there", " a\n\n b", "", "🙂é<|im_end|></s>x"]
-    assert tokenise(tokenizer, texts) == tokenizer(texts, add_special_tokens=False)["input_ids"]
-    assert tokenise(tokenizer, []) == []
 
 
 def test_arguments_are_saved_in_the_template():

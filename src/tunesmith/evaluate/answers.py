@@ -12,7 +12,8 @@ from tunesmith.base.progress import progress
 from tunesmith.base.random import seed_of
 from tunesmith.evaluate.metrics import METRICS, metric_for
 from tunesmith.model.generate import CACHE_TOKENS, generate, new_tokens_limit
-from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids, tokenise
+from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids
+from tunesmith.tokens.tokenise import tokenise
 
 Style = Literal["chat", "plain"]
 

@@ -19,7 +19,7 @@ from tunesmith.model.generate import evaluating
 from tunesmith.model.losses import PackedRow, token_losses
 from tunesmith.tokens.batches import make_batch
 from tunesmith.tokens.encoded import Encoded
-from tunesmith.tokens.templates import tokenise
+from tunesmith.tokens.tokenise import tokenise
 
 BATCH_TOKENS = 8192
 

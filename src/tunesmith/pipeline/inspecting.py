@@ -17,6 +17,7 @@ from tunesmith.base.progress import say
 from tunesmith.data.ledger import Ledger
 from tunesmith.model.load import load_tokenizer
 from tunesmith.pipeline.preparing import read, tokenizer_of
+from tunesmith.pipeline.supervising import rules_of
 from tunesmith.recipe import LoadedRecipe
 from tunesmith.recipe.models import Train
 from tunesmith.tokens.encoded import Encoded
@@ -117,9 +118,7 @@ def _encoded(train: Train, tokenizer: Any, rows: list[Conversation]) -> list[Sho
     found: list[Shown] = []
     for row in rows:
         try:
-            sequences = encode_conversation(
-                row, tokenizer, supervise=train.supervise, max_length=train.max_length, too_long=train.too_long
-            )
+            sequences = encode_conversation(row, tokenizer, rules_of(train))
         except SupervisionError as error:
             say(f"{row.id} would be left out ({error.reason}): {error}")
         else:

@@ -19,7 +19,7 @@ from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
-from tunesmith.pipeline.supervising import supervise
+from tunesmith.pipeline.supervising import RULES, supervise
 from tunesmith.pocket import corpus, tasks
 from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
 from tunesmith.tokens.batches import DataPlan, plan_epochs
@@ -72,7 +72,7 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
             "data": recipe.data.model_dump(mode="json"),
             "forgetting": recipe.evaluate.forgetting
             and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
-            "supervision": [recipe.train.max_length, recipe.train.too_long, recipe.train.supervise],
+            "supervision": recipe.train.model_dump(include=RULES),
             "seed": recipe.seed,
             "template": tokenizer.chat_template,
             "tokenizer": backend.to_str() if backend else tokenizer.get_vocab(),

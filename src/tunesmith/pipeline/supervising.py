@@ -18,13 +18,15 @@ from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY
-from tunesmith.recipe.models import Recipe
+from tunesmith.recipe.models import Recipe, Train
 from tunesmith.tokens.many import encode_all
 from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import Entry, TokenStore
+from tunesmith.tokens.supervise import Rules
 from tunesmith.tokens.view import as_json
 
 SAMPLES, SAMPLE_TOKENS = 8, 300  # rows whose tokens the report shows, and the longest of them
+RULES = {"supervise", "max_length", "too_long", "special_tokens"}
 OMITTED = {"reasoning": "reasoning", "content": "text beside tool calls"}
 
 
@@ -57,29 +59,29 @@ def supervise(
     return {drop.row for drop in seen.drops}
 
 
+def rules_of(train: Train) -> Rules:
+    """What of the recipe decides which tokens are supervised and which rows are refused."""
+    return Rules(**train.model_dump(include=RULES))
+
+
 @dataclass
 class _Seen:
-    """What is met while rows are encoded. shortened: rows that lost oldest turns. omitted: rows of which the chat
+    """What is met while rows are encoded. shortened: rows that lost oldest turns. special: rows kept
+    that hold the text of a special token where it is only seen. omitted: rows of which the chat
     template does not show this. samples: by group, a row to be looked at."""
 
     recipe: Recipe
     tokenizer: Any
     drops: list[Drop] = field(default_factory=list)
     shortened: int = 0
+    special: int = 0
     omitted: Counter[str] = field(default_factory=Counter)
     samples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def sequences(self, texts: Sequence[Conversation], known: Sequence[RowLabel | Conversation]) -> Iterator[Entry]:
         """The sequences of `texts`; of each, `known` has id, source and cluster without its being read again."""
-        train, by_source = self.recipe.train, self.recipe.data.mix.by == "source"
-        outcomes = encode_all(
-            texts,
-            self.tokenizer,
-            supervise=train.supervise,
-            max_length=train.max_length,
-            too_long=train.too_long,
-            workers=cores(),
-        )
+        by_source = self.recipe.data.mix.by == "source"
+        outcomes = encode_all(texts, self.tokenizer, rules_of(self.recipe.train), workers=cores())
         pairs = zip(known, outcomes, strict=True)
         for index, (row, (outcome, remarks)) in enumerate(track(pairs, "Tokenising", len(known))):
             if isinstance(outcome, SupervisionError):
@@ -87,6 +89,7 @@ class _Seen:
                 continue
             self.shortened += remarks.left_out > 0
             self.omitted.update(remarks.omits)
+            self.special += remarks.special
             group = row.source if by_source or row.source == REPLAY else row.cluster
             wanted = len(self.samples) < SAMPLES and group not in self.samples and not row.is_text
             if wanted and len(outcome[0]) <= SAMPLE_TOKENS:
@@ -95,7 +98,8 @@ class _Seen:
                 yield part, row.id, group
 
     def notes(self) -> list[str]:
-        return [
+        kept = [f"{self.special:,} rows hold special tokens in text that is only seen, and were kept"]
+        return kept[: self.special] + [
             f"the chat template does not show the {OMITTED[name]} of {count:,} rows, so it is not trained"
             for name, count in self.omitted.items()
         ]

@@ -86,6 +86,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         "max_length",
         "too_long",
         "supervise",
+        "special_tokens",
     }  # what prepares the model and the data
     return TrainSettings(**recipe.train.model_dump(exclude=elsewhere), seed=recipe.seed)
 

@@ -218,6 +218,8 @@ class Train(Section):
     """What becomes of longer rows: dropped, or shortened by whole turns, the oldest first. Either is counted."""
     supervise: Literal["assistant", "last"] = "assistant"
     """Train on every answer of a conversation, or on the last alone. A message's own `train: false` counts as well."""
+    special_tokens: Literal["refuse", "keep_seen"] = "refuse"
+    """Rows with a special token typed in their text: refused, or kept where it is only seen, as serving shows it."""
     tokens_per_batch: Annotated[int, Field(ge=16)] = Field(default_factory=lambda given: given.get("max_length", 2048))
     """Tokens per packed row, the unit that has to fit in memory; by default `max_length`."""
     tokens_per_step: Annotated[int, Field(ge=16)] = Field(

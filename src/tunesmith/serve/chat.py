@@ -13,7 +13,8 @@ from tunesmith.base.errors import UserError
 from tunesmith.base.progress import say
 from tunesmith.model.generate import new_tokens_limit, stream
 from tunesmith.model.load import LoadedModel, load_base, load_trained
-from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids, tokenise
+from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids
+from tunesmith.tokens.tokenise import tokenise
 
 HELP = "/reset forgets the conversation, /exit ends (so does Ctrl-D), Ctrl-C stops an answer."
 # What a terminal would obey: a model's answer must not move the cursor or set the window's title.

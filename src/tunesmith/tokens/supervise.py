@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -23,8 +24,8 @@ from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.rendering import AnyMessage, any_of, field_of
-from tunesmith.tokens.templates import tokenise
-from tunesmith.tokens.turns import Supervise, Tools, Turn, TurnReader, check_no_special
+from tunesmith.tokens.tokenise import Ids, Tokenise, by_tokenizer
+from tunesmith.tokens.turns import SpecialTokens, Supervise, Tools, Turn, TurnReader, check_no_special
 
 LONGEST_KEPT_HEAD = 128
 """Characters. The tokens of longer heads are not worth remembering: they hold a user's text."""
@@ -32,6 +33,27 @@ LONGEST_KEPT_HEAD = 128
 TooLong = Literal["drop", "oldest_turns"]
 Span = tuple[int, int, int]
 Outcome = tuple[Encoded, ...] | SupervisionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is supervised, and what is refused; `encode` says what each means. Raises UserError for what can't be."""
+
+    supervise: Supervise = "assistant"
+    template_args: Mapping[str, Any] | None = None
+    max_length: int | None = None
+    too_long: TooLong = "drop"
+    special_tokens: SpecialTokens = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("too_long", TooLong), ("special_tokens", SpecialTokens)):
+            if getattr(self, name) not in get_args(choices):
+                wanted = " or ".join(map(repr, get_args(choices)))
+                raise UserError(f"{name} is {getattr(self, name)!r}. Give {wanted}.")
+        if self.max_length is not None and self.max_length < 2:
+            raise UserError(
+                f"max_length is {self.max_length}; a sequence has at least 2 tokens, one to predict from another."
+            )
 
 
 def encode(
@@ -43,6 +65,7 @@ def encode(
     template_args: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     too_long: TooLong = "drop",
+    special_tokens: SpecialTokens = "refuse",
 ) -> tuple[Encoded, ...]:
     """The exact tokens of a conversation, and which of them are supervised.
 
@@ -55,27 +78,29 @@ def encode(
     max_length: tokens; the most a sequence may have.
     too_long: of a conversation that has more, "drop" refuses it; "oldest_turns" leaves out its oldest exchanges (a
         user's message and all up to the next one; a system message before the first stays) until the rest fits.
+    special_tokens: of a conversation whose content holds the text of one (a user who typed `<|im_end|>`), "refuse"
+        refuses it; "keep_seen" keeps it where the text is only seen, as the special token that a server makes of it
+        too. In a supervised turn it is refused either way.
 
     Returns one sequence, or several where the template shows later turns another history than earlier ones.
 
     Raises SupervisionError, its `reason` saying why, for whatever can't be supervised exactly; nothing is ever cut.
     """
-    supervisor = Supervisor(tokenizer, template_args, max_length, too_long)
-    return _or_raise(supervisor.encode([Row(list(messages), tools, supervise)])[0])
+    rules = Rules(
+        supervise=supervise,
+        template_args=template_args,
+        max_length=max_length,
+        too_long=too_long,
+        special_tokens=special_tokens,
+    )
+    return _or_raise(Supervisor(tokenizer, rules).encode([Row(list(messages), tools, supervise)])[0])
 
 
-def encode_conversation(
-    conversation: Conversation,
-    tokenizer: Any,
-    *,
-    supervise: Supervise = "assistant",
-    template_args: Mapping[str, Any] | None = None,
-    max_length: int | None = None,
-    too_long: TooLong = "drop",
-) -> tuple[Encoded, ...]:
+def encode_conversation(conversation: Conversation, tokenizer: Any, rules: Rules | None = None) -> tuple[Encoded, ...]:
     """`encode` for a row of instruction data, `encode_text` for a row of plain text."""
-    supervisor = Supervisor(tokenizer, template_args, max_length, too_long)
-    return _or_raise(supervisor.encode([Row(conversation.messages, conversation.tools, supervise)])[0])
+    rules = rules or Rules()
+    row = Row(conversation.messages, conversation.tools, rules.supervise)
+    return _or_raise(Supervisor(tokenizer, rules).encode([row])[0])
 
 
 def encode_text(text: str, tokenizer: Any, *, max_length: int | None = None) -> tuple[Encoded, ...]:
@@ -86,16 +111,18 @@ def encode_text(text: str, tokenizer: Any, *, max_length: int | None = None) -> 
 
     Raises SupervisionError if the text is empty or holds the text of a special token.
     """
-    return encode_conversation(Conversation.from_text("text", text), tokenizer, max_length=max_length)
+    return encode_conversation(Conversation.from_text("text", text), tokenizer, Rules(max_length=max_length))
 
 
 class Remarks(NamedTuple):
     """On a row that was encoded. left_out: messages that made way, as the row was too long.
-    omits: what the chat template does not show of supervised turns, see `Turn`.
+    omits: what the chat template does not show of supervised turns, see `Turn`. special: it holds the text of a special
+    token where that is only seen, and was kept.
     """
 
     left_out: int = 0
     omits: tuple[str, ...] = ()
+    special: bool = False
 
 
 NOTHING = Remarks()
@@ -154,22 +181,14 @@ class _Chain(NamedTuple):
 class Supervisor:
     """Encodes rows; what it has to know about tokenizer and template is found once.
 
+    tokenise: what gives the tokens of texts; None is the tokenizer itself.
     remarks: on the rows encoded last, by index, where there are any.
     """
 
-    def __init__(
-        self, tokenizer: Any, template_args: Mapping[str, Any] | None, max_length: int | None, too_long: TooLong
-    ) -> None:
-        if too_long not in get_args(TooLong):
-            raise UserError(f"too_long is {too_long!r}. Give {' or '.join(map(repr, get_args(TooLong)))}.")
-        if max_length is not None and max_length < 2:
-            raise UserError(
-                f"max_length is {max_length}; a sequence has at least 2 tokens, one to predict from another."
-            )
+    def __init__(self, tokenizer: Any, rules: Rules, tokenise: Tokenise | None = None) -> None:
         self._tokenizer = tokenizer
-        self._template_args = template_args
-        self._max_length = max_length
-        self._shortens = too_long == "oldest_turns"
+        self._tokenise = tokenise or by_tokenizer(tokenizer)
+        self._rules = rules
         added = tokenizer.added_tokens_decoder
         self._special = any_of(token.content for token in added.values() if token.special)
         self._added = any_of(token.content for token in added.values())
@@ -177,7 +196,7 @@ class Supervisor:
         self._is_added = np.zeros(max(len(tokenizer), *added, 0) + 1, dtype=np.bool_)
         self._is_added[list(added)] = True
         self._splits = _splits_text_as_written(tokenizer)
-        self._known_heads: dict[str, list[int]] = {}
+        self._known_heads: dict[str, Ids] = {}
         self._reader: TurnReader | None = None
 
     def encode(self, rows: Sequence[Row]) -> list[Outcome]:
@@ -190,13 +209,15 @@ class Supervisor:
             try:
                 if row.text is None:
                     turns = conversations[index] = self._turns(row)
-                    if omits := {name for turn in turns for name in turn.omits}:
-                        self.remarks[index] = Remarks(omits=tuple(sorted(omits)))
+                    omits = {name for turn in turns for name in turn.omits}
+                    remarks = Remarks(omits=tuple(sorted(omits)), special=self._keeps_special(row))
+                    if remarks != NOTHING:
+                        self.remarks[index] = remarks
                 else:
                     texts[index] = self._text(row.text)
             except SupervisionError as error:
                 outcomes[index] = error
-        for index, ids in zip(texts, tokenise(self._tokenizer, list(texts.values())), strict=True):
+        for index, ids in zip(texts, self._tokenise(list(texts.values())), strict=True):
             outcomes[index] = self._chunks(ids)
         for (index, turns), found in zip(conversations.items(), self._at_once(conversations.values()), strict=True):
             try:
@@ -207,7 +228,8 @@ class Supervisor:
 
     def _shortened(self, row: Row, index: int, error: SupervisionError) -> Outcome:
         """The sequences of a row that is too long without its oldest exchanges, if that is wanted; else the error."""
-        shorter = row.without_oldest() if self._shortens and error.reason == "too_long" else None
+        wanted = self._rules.too_long == "oldest_turns" and error.reason == "too_long"
+        shorter = row.without_oldest() if wanted else None
         while shorter:
             try:
                 sequences = self._short_enough(self._turn_by_turn(self._turns(shorter)))
@@ -221,15 +243,21 @@ class Supervisor:
 
     def _turns(self, row: Row) -> list[Turn]:
         # Made when first needed: plain text needs no chat template, so it doesn't fail for want of a good one.
-        self._reader = self._reader or TurnReader(self._tokenizer, self._template_args)
+        self._reader = self._reader or TurnReader(
+            self._tokenizer, self._rules.template_args, self._rules.special_tokens
+        )
         return self._reader.read(row.messages, row.tools, row.supervise)
+
+    def _keeps_special(self, row: Row) -> bool:
+        kept = self._rules.special_tokens == "keep_seen"
+        return kept and self._reader is not None and self._reader.holds_special(row.messages, row.tools)
 
     def _at_once(self, conversations: Iterable[list[Turn]]) -> list[tuple[Encoded, ...] | None]:
         """The sequences of each conversation from one tokenisation of it; None where that proves nothing."""
         rows = [self._chains(turns) if self._splits else [] for turns in conversations]
         chains = [chain for row in rows for chain in row]
         fresh = list({head: None for chain in chains for head in chain.heads if head not in self._known_heads})
-        ids = tokenise(self._tokenizer, [chain.text for chain in chains] + fresh)
+        ids = self._tokenise([chain.text for chain in chains] + fresh)
         heads = self._known_heads | dict(zip(fresh, ids[len(chains) :], strict=True))
         self._known_heads = {text: head for text, head in heads.items() if len(text) <= LONGEST_KEPT_HEAD}
         done = iter([self._sequence(chain, tokens, heads) for chain, tokens in zip(chains, ids, strict=False)])
@@ -253,9 +281,8 @@ class Supervisor:
             chain.heads.append(turn.text[end - len(token) : turn.start])
         return chain
 
-    def _sequence(self, chain: _Chain, tokens: list[int], heads: Mapping[str, list[int]]) -> Encoded | None:
+    def _sequence(self, chain: _Chain, ids: Ids, heads: Mapping[str, Ids]) -> Encoded | None:
         """The sequence of a chain, or None if it is not proven to start with each prompt's own tokens."""
-        ids = np.asarray(tokens, dtype=np.int32)
         marks = np.flatnonzero(self._is_added[ids])
         if ids[marks].tolist() != [self._id_of[token] for token, _ in chain.marks]:
             return None
@@ -264,7 +291,7 @@ class Supervisor:
             before, head = chain.marks_before(turn.start), heads[text]
             last = marks[before - 1] if before else 0
             start, end = last + len(head), marks[chain.marks_before(len(turn.text)) - 1] + 1
-            if not 0 < start < end or tokens[last:start] != head:
+            if not 0 < start < end or not np.array_equal(ids[last:start], head):
                 return None
             spans.append((turn.message, int(start), int(end)))
         return Encoded.from_spans(ids, tuple(spans)) if spans[-1][2] == len(ids) else None
@@ -283,7 +310,7 @@ class Supervisor:
 
     def _turn_ids(self, turn: Turn) -> tuple[list[int], list[int]]:
         """Token ids of a turn's prompt, and of the prompt with its answer."""
-        prompt, whole, answer = tokenise(self._tokenizer, [turn.prompt, turn.text, turn.answer])
+        prompt, whole, answer = (ids.tolist() for ids in self._tokenise([turn.prompt, turn.text, turn.answer]))
         ids = whole
         if whole[: len(prompt)] != prompt:
             # A token of the whole lies across the boundary, which a served model can't produce: its prompt is tokenised
@@ -316,10 +343,10 @@ class Supervisor:
 
     def _short_enough(self, sequences: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
         longest = max(map(len, sequences))
-        if self._max_length is not None and longest > self._max_length:
+        if self._rules.max_length is not None and longest > self._rules.max_length:
             raise SupervisionError(
                 "too_long",
-                f"the conversation has {longest} tokens, max_length is {self._max_length}, and answers are never cut. "
+                f"the conversation has {longest} tokens, max_length is {self._rules.max_length}, and answers are never cut. "
                 f"Raise max_length, let too_long be oldest_turns, or leave the row out.",
             )
         return sequences
@@ -330,12 +357,12 @@ class Supervisor:
             raise SupervisionError("nothing_supervised", "the text is empty. Leave the row out.")
         return text
 
-    def _chunks(self, ids: list[int]) -> Outcome:
+    def _chunks(self, text: Ids) -> Outcome:
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        ids = [*([] if bos is None else [bos]), *ids, *([] if eos is None else [eos])]
+        ids = [*([] if bos is None else [bos]), *text.tolist(), *([] if eos is None else [eos])]
         if len(ids) < 2:
             return SupervisionError("nothing_supervised", "the text is a single token. Leave the row out.")
-        step = len(ids) if self._max_length is None else self._max_length - 1
+        step = len(ids) if self._rules.max_length is None else self._rules.max_length - 1
         chunks = (ids[start : start + step + 1] for start in range(0, len(ids) - 1, step))
         return tuple(Encoded.from_spans(chunk, ((0, 1, len(chunk)),)) for chunk in chunks)
 

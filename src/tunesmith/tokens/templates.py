@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.rendering import DEFAULT, SHIPPED, AnyMessage, ChatTemplate, Template, field_of, shipped_template
+from tunesmith.tokens.tokenise import tokenise
 
 _NOT_ARGUMENTS = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token")
 
@@ -134,17 +135,3 @@ def plain_prompt(messages: Iterable[AnyMessage]) -> str:
     """
     parts = {"assistant": " {}\n\n", "user": "{}\n\nAnswer:"}
     return "".join(parts.get(str(field_of(m, "role")), "{}\n\n").format(field_of(m, "content")) for m in messages)
-
-
-def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, special tokens in it recognised and none added.
-
-    Equal to `tokenizer(texts, add_special_tokens=False)`, at the speed of the backend without offsets.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    # Left over from whatever the tokenizer did before; transformers sets both anew at each call of its own.
-    backend.no_truncation()
-    backend.no_padding()
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]

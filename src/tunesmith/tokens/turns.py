@@ -19,6 +19,7 @@ from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.rendering import AnyMessage, ChatTemplate, any_of, field_of, same_until
 
 Supervise = Literal["assistant", "last"] | Sequence[bool]
+SpecialTokens = Literal["refuse", "keep_seen"]
 Tools = Sequence[Mapping[str, Any]] | None
 
 _SHOWN = 60
@@ -55,11 +56,15 @@ class Turn:
 class TurnReader:
     """Reads the supervised turns of conversations; made once for a tokenizer and its template.
 
+    special_tokens: whether messages that are only seen may hold the text of one, see `encode`.
     stops: the tokens that end a turn, as text. Raises SupervisionError("no_stop_token") if the template has none.
     """
 
-    def __init__(self, tokenizer: Any, template_args: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, tokenizer: Any, template_args: Mapping[str, Any] | None, special_tokens: SpecialTokens = "refuse"
+    ) -> None:
         self._template = ChatTemplate(tokenizer, template_args)
+        self._keeps_seen = special_tokens == "keep_seen"
         self._stops = self._template.stops()
         self.stops = self._stops.tokens
         self._stop = any_of(self.stops)
@@ -74,8 +79,16 @@ class TurnReader:
         """Raises SupervisionError for a turn that can't be supervised exactly, or if no turn is supervised."""
         rendered = self._template.messages(messages)
         chosen = _chosen(messages, supervise)
-        self._check_content(rendered, tools)
+        self._check_content(rendered, tools, chosen if self._keeps_seen else range(len(rendered)))
         return [self._turn(rendered, index, tools) for index in chosen]
+
+    def holds_special(self, messages: Sequence[AnyMessage], tools: Tools) -> bool:
+        """Whether the text of a special token is anywhere in a conversation."""
+        try:
+            self._check_content(self._template.messages(messages), tools, range(len(messages)))
+        except SupervisionError:
+            return True
+        return False
 
     def _turn(self, messages: list[dict[str, Any]], index: int, tools: Tools) -> Turn:
         if index == 0:
@@ -164,12 +177,14 @@ class TurnReader:
             )
         return rest[: stop.end()]
 
-    def _check_content(self, messages: list[dict[str, Any]], tools: Tools) -> None:
+    def _check_content(self, messages: list[dict[str, Any]], tools: Tools, checked: Sequence[int]) -> None:
+        """Of messages and tools if all are checked, else of the messages `checked` alone."""
         named = [
-            (f"message {index} ({message.get('role')})", self._without_opening(message))
-            for index, message in enumerate(messages)
+            (f"message {index} ({messages[index].get('role')})", self._without_opening(messages[index]))
+            for index in checked
         ]
-        for where, value in [*named, ("the tool descriptions", tools or ())]:
+        described = [("the tool descriptions", tools)] if tools and len(checked) == len(messages) else []
+        for where, value in [*named, *described]:
             for text in _strings(value):
                 check_no_special(text, where, self._reserved)
                 if self._normalised:
