@@ -68,7 +68,7 @@ def test_bulk_is_what_transformers_does(name):
 
 
 def test_another_tokenizer_is_not_taken(monkeypatch):
-    """Where the two differ on what they are tried with, the model's own is used; where they do later, it is an error."""
+    """If the two differ on what they are tried with, the model's own is used; if they do later, it is an error."""
     tokenizer, other = KINDS["chatml"].tokenizer(), KINDS["chatml-qwen"].tokenizer()
     reading = module._fastokens(other)
     monkeypatch.setattr(module, "_fastokens", lambda _: reading)

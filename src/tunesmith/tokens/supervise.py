@@ -342,11 +342,11 @@ class Supervisor:
         return self._reader.stops
 
     def _short_enough(self, sequences: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
-        longest = max(map(len, sequences))
-        if self._rules.max_length is not None and longest > self._rules.max_length:
+        longest, most = max(map(len, sequences)), self._rules.max_length
+        if most is not None and longest > most:
             raise SupervisionError(
                 "too_long",
-                f"the conversation has {longest} tokens, max_length is {self._rules.max_length}, and answers are never cut. "
+                f"the conversation has {longest} tokens, max_length is {most}, and answers are never cut. "
                 f"Raise max_length, let too_long be oldest_turns, or leave the row out.",
             )
         return sequences
