@@ -297,7 +297,8 @@ def test_the_schema_describes_every_section():
     assert schema["additionalProperties"] is False
     assert schema["properties"]["base"]["description"].startswith("The base model")
     assert set(schema["$defs"]) == {
-        *("Data", "Evaluate", "Forgetting", "HoldOut", "Lora", "Mix", "Replay", "Source", "Train")
+        *("Bottleneck", "Data", "Distill", "Evaluate", "Forgetting", "Freeze", "HoldOut", "Lora", "Mix", "Prompt"),
+        *("Replay", "Source", "Train"),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
@@ -73,22 +74,15 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
     """What of the recipe decides the trained weights, given the data: all but what only watches or saves."""
-    method = recipe.train.model_dump(include={"method", "lora", "epochs", "max_length"}, mode="json")
+    prepared = {"method", "freeze", "lora", "bottleneck", "prompt", "distill", "epochs", "max_length"}
+    method = recipe.train.model_dump(include=prepared, mode="json")
     return method | settings_of(recipe).identity()
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
     """The plain values that the loop takes."""
-    elsewhere = {
-        "method",
-        "lora",
-        "epochs",
-        "max_length",
-        "too_long",
-        "supervise",
-        "special_tokens",
-    }  # what prepares the model and the data
-    return TrainSettings(**recipe.train.model_dump(exclude=elsewhere), seed=recipe.seed)
+    names = {field.name for field in fields(TrainSettings)} - {"seed"}
+    return TrainSettings(**recipe.train.model_dump(include=names), seed=recipe.seed)
 
 
 def _watched(prepared: Prepared, recipe: Recipe) -> Mapping[str, Evaluator]:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from tunesmith.base.errors import UserError
 
-ScheduleName = Literal["cosine", "linear", "constant"]
-Precision = Literal["fp32", "bf16"]
-_WATCHING = ("checkpoint_every", "keep_checkpoints", "evaluate_every", "threads")
+ScheduleName = Literal["cosine", "linear", "constant", "wsd"]
+OptimizerName = Literal["adamw", "adamw_8bit", "adafactor"]
+Precision = Literal["fp32", "bf16", "fp16"]
+_WATCHING = ("checkpoint_every", "keep_checkpoints", "background_checkpoints", "evaluate_every", "threads", "sharding")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,22 +18,35 @@ class TrainSettings:
     """How a model is trained.
 
     tokens_per_step: tokens of an optimizer step. tokens_per_batch: room of one packed row, what is computed at a time.
-    warmup: share of the steps in which the learning rate rises. floor: share of the peak at which a decay ends.
+    warmup: share of the steps in which the learning rate rises, unless warmup_steps says how many. floor: share of the
+        peak at which a decay ends. decay: for "wsd", the last share of the steps, in which the learning rate falls.
+    neftune: alpha of the noise on the embeddings. skip_non_finite: steps that may be left out.
+    patience: measurements without a better held-out loss after which training ends; 0 is never.
     clip: largest norm of the gradient; 0 leaves it as it is.
-    precision: of the computation; "bf16" is autocast, weights and optimizer stay in the model's own type.
+    precision: of the computation; "bf16" and "fp16" are autocast, "fp16" with a scaled loss; trained weights
+        and the optimizer stay in the model's own type.
     checkpoint_every, evaluate_every: in steps; 0 is never. threads: of the CPU; 0 leaves PyTorch's choice.
     """
 
     learning_rate: float = 2e-5
     tokens_per_step: int = 32768
     tokens_per_batch: int = 4096
+    optimizer: OptimizerName = "adamw"
     warmup: float = 0.03
+    warmup_steps: int | None = None
     schedule: ScheduleName = "cosine"
+    decay: float = 0.2
     floor: float = 0.1
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
+    neftune: float = 0.0
     precision: Precision = "fp32"
+    activation_checkpointing: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
+    skip_non_finite: int = 0
+    patience: int = 0
+    background_checkpoints: bool = False
     seed: int = 0
     checkpoint_every: int = 0
     keep_checkpoints: int = 2
