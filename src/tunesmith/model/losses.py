@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.model.attention import Layout, packed, packs
+from tunesmith.model.seq2seq import hidden_at_labels, is_encoder_decoder
 from tunesmith.tokens.batches import Batch
 
 CHUNK = 512  # supervised tokens whose logits exist at a time
@@ -67,9 +68,19 @@ def supervised_loss(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUN
     tokens, `chunk` of them at a time, and its gradient is taken in the same pass, so no logits outlive their chunk.
     compiled: run what `torch.compile` makes of both; rows of one length are compiled once.
     """
-    head = head_of(model)
+    head, hidden = head_of(model), _hidden(model, row, compiled)
+    sum_of_losses = _compiled(_sum_of_losses, dynamic=True) if compiled else _sum_of_losses
+    return chunked_loss(lambda part, here: sum_of_losses(head, part, row.targets[here]), head, hidden, chunk)
+
+
+def chunked_loss(loss_of: Callable[[Tensor, slice], Tensor], head: nn.Module, hidden: Tensor, chunk: int) -> Tensor:
+    """The sum (fp32 scalar) of `loss_of(hidden[here], here)` over chunks of `hidden` (S, W), of `chunk` rows each.
+
+    The gradients into `hidden` and into the trained parameters of `head`, which `loss_of` uses, are taken in the same
+    pass, so nothing that it computes outlives its chunk.
+    """
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    loss: Tensor = _ChunkedLoss.apply(head, _hidden(model, row, compiled), row.targets, chunk, compiled, *trained)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedLoss.apply(loss_of, hidden, chunk, *trained)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -84,6 +95,8 @@ def token_losses(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUNK) 
 
 def _hidden(model: PreTrainedModel, row: PackedRow, compiled: bool = False) -> Tensor:
     """(S, W) what the decoder says at the positions that predict supervised tokens."""
+    if is_encoder_decoder(causal_model(model)):
+        return hidden_at_labels(causal_model(model), row.ids, row.predicting, row.layout.boundaries)
     decoder, decode = decoder_of(model), _compiled(_decode, dynamic=False) if compiled else _decode
     if packs(decoder):
         with packed(row.layout):
@@ -111,20 +124,19 @@ def _compiled(function: Callable[..., Tensor], dynamic: bool) -> Callable[..., T
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Sum of cross entropies and, in the same pass, its gradients; what flows in from above only scales them."""
+    """Sum of losses and, in the same pass, its gradients; what flows in from above only scales them."""
 
     @staticmethod
     def forward(
-        ctx: Any, head: nn.Module, hidden: Tensor, targets: Tensor, chunk: int, compiled: bool, *trained: Tensor
+        ctx: Any, loss_of: Callable[[Tensor, slice], Tensor], hidden: Tensor, chunk: int, *trained: Tensor
     ) -> Tensor:
-        sum_of_losses = _compiled(_sum_of_losses, dynamic=True) if compiled else _sum_of_losses
         total = hidden.new_zeros((), dtype=torch.float32)
         into_hidden, into_trained = torch.empty_like(hidden), [torch.zeros_like(weight) for weight in trained]
-        for start in range(0, len(targets), chunk):
+        for start in range(0, len(hidden), chunk):
             here = slice(start, start + chunk)
             part = hidden[here].detach().requires_grad_()
             with torch.enable_grad():
-                loss = sum_of_losses(head, part, targets[here])
+                loss = loss_of(part, here)
             into_hidden[here], *gradients = torch.autograd.grad(loss, [part, *trained])
             for gathered, gradient in zip(into_trained, gradients, strict=True):
                 gathered += gradient
@@ -135,7 +147,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         into_hidden, into_trained = ctx.gradients
-        return None, into_hidden * above, None, None, None, *(gradient * above for gradient in into_trained)
+        return None, into_hidden * above, None, *(gradient * above for gradient in into_trained)
 
 
 class Head(nn.Module):
@@ -146,6 +158,8 @@ class Head(nn.Module):
         config = model.config.get_text_config()
         self.projection = model.get_output_embeddings()
         self.scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        if getattr(config, "scale_decoder_outputs", False):  # T5, with one matrix for embeddings and projection
+            self.scale *= config.d_model**-0.5
         self.cap = getattr(config, "final_logit_softcapping", None)
 
     def forward(self, hidden: Tensor) -> Tensor:
