@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from tunesmith.base.random import stream as random_stream
+from tunesmith.model import seq2seq
+from tunesmith.model.losses import causal_model
 
 BATCH_ROWS = 64  # beyond this a CPU step costs in proportion to its rows
 CACHE_TOKENS = 65_536
@@ -61,7 +63,7 @@ def generate(
         advance(limits.count(0))
     with evaluating(model):
         for rows in _batches([len(prompt) for prompt in prompts], limits, batch_rows, batch_tokens):
-            batch = _Batch(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
+            batch = _begin(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
             while rows:
                 tokens = choose(batch.logits, rows, batch.steps)
                 going = [place for place, token in enumerate(tokens.tolist()) if not ended(rows[place], token)]
@@ -90,7 +92,7 @@ def stream(
         return
     choose = _Choice(temperature, top_p, top_k, seed)
     with evaluating(model):
-        batch = _Batch(model, [prompt], 0, limit)
+        batch = _begin(model, [prompt], 0, limit)
     while True:
         token = choose(batch.logits, [0], batch.steps)
         if int(token) in stop:
@@ -105,6 +107,8 @@ def stream(
 def new_tokens_limit(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> int:
     """How many tokens may follow a prompt: `max_new_tokens`, or fewer where the model's context ends before."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if seq2seq.is_encoder_decoder(causal_model(model)):
+        prompt_tokens = 0  # the encoder has it; the answer has the decoder's context to itself
     return max_new_tokens if context is None else max(0, min(max_new_tokens, context - prompt_tokens))
 
 
@@ -134,6 +138,15 @@ def _batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most
         count = max(1, min(most_rows, most_tokens // longest))
         yield waiting[-count:]
         del waiting[-count:]
+
+
+def _begin(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
+) -> _Batch | seq2seq.Generation:
+    inner = causal_model(model)
+    if seq2seq.is_encoder_decoder(inner):
+        return seq2seq.Generation(inner, prompts, pad_id)
+    return _Batch(model, prompts, pad_id, room)
 
 
 class _Batch:

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 import tunesmith.pocket
 from tunesmith.base.errors import UserError
 from tunesmith.base.progress import say
+from tunesmith.model import seq2seq
 from tunesmith.model.adapters import load_adapter
 from tunesmith.model.attention import NAME
-from tunesmith.model.losses import computes_exactly
+from tunesmith.model.losses import computes_exactly, head_of
 
 POCKET = "pocket"
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
@@ -47,18 +48,26 @@ def load_base(
     """A base model: "pocket", a directory with a config.json, or a Hub id.
 
     dtype: of the weights, a torch name; "auto" keeps the one they were saved in. device: "auto" is CUDA if present.
-    Raises UserError, with the remedy, if there is no such model or it is not a decoder.
+    Raises UserError, with the remedy, if there is no such model or its loss can't be computed exactly.
     """
     path = base_path(name)
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        if getattr(config, "is_encoder_decoder", False):
-            raise UserError(f"base {name} is an encoder-decoder ({config.model_type}); only decoders can be tuned yet")
-        model = _load(path, _type(dtype), trust_remote_code)
+        load = _load_encoder_decoder if getattr(config, "is_encoder_decoder", False) else _load
+        model = load(path, _type(dtype), trust_remote_code)
     except (OSError, ValueError) as error:
         raise _unusable(name, "can't be loaded", error) from error
     return LoadedModel(model.to(_device(device)).eval(), tokenizer, path)
+
+
+def is_encoder_decoder(name: str, *, trust_remote_code: bool = False) -> bool:
+    """Whether a base model has an encoder that reads the prompt; raises UserError if there is no such model."""
+    try:
+        config = AutoConfig.from_pretrained(base_path(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _unusable(name, "can't be loaded", error) from error
+    return bool(getattr(config, "is_encoder_decoder", False))
 
 
 def load_trained(
@@ -119,6 +128,19 @@ def _load(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -
     say(f"{path}: documents can't share a packed row in this architecture; they are computed one by one, more slowly")
     model = load("eager")
     if not computes_exactly(model):
+        raise UserError(
+            f"base {path}: {model.config.model_type} models compute their logits in a way Tunesmith does not know, so "
+            f"their loss would be wrong; choose a base of another architecture"
+        )
+    return model
+
+
+def _load_encoder_decoder(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -> Any:
+    logging.disable_progress_bar()
+    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code).eval()
+    # What some bases force answers to begin or end with is not what they are tuned to answer.
+    model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
+    if not seq2seq.computes_exactly(model, head_of(model)):
         raise UserError(
             f"base {path}: {model.config.model_type} models compute their logits in a way Tunesmith does not know, so "
             f"their loss would be wrong; choose a base of another architecture"

@@ -32,8 +32,8 @@ def start_token(model: PreTrainedModel) -> int:
         if isinstance(token, int):
             return token
     raise UserError(
-        f"base {model.config.name_or_path}: an encoder-decoder whose config.json names no decoder_start_token_id, so it "
-        f"is not known what its decoder starts from. Add it there; for T5 models it is the padding token, 0."
+        f"base {model.config.name_or_path} is an encoder-decoder, and its config.json names no decoder_start_token_id, "
+        f"so it is not known what its decoder starts from. Add it there; for T5 models it is the padding token, 0."
     )
 
 
