@@ -36,6 +36,7 @@ class Layout:
     place (T,): the place of each of the row's tokens. padding: the places that hold none.
     shapes: documents and padded length (N, L) of each group; their products add up to P.
     boundaries (N + 1,): first token of each document, then the row's length, int32. longest: the longest length.
+    lengths (N,): of the documents, kept off the device so that whoever asks need not wait for it.
     """
 
     take: Tensor
@@ -44,6 +45,7 @@ class Layout:
     shapes: tuple[tuple[int, int], ...]
     boundaries: Tensor
     longest: int
+    lengths: tuple[int, ...]
 
     @classmethod
     def of(cls, lengths: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Layout:
@@ -62,7 +64,7 @@ class Layout:
         place[take[real]] = np.flatnonzero(real)
         arrays = take, place, np.flatnonzero(~real), starts.astype(np.int32)
         take_, place_, padding, boundaries = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
-        return cls(take_, place_, padding, tuple(shapes), boundaries, int(lengths.max()))
+        return cls(take_, place_, padding, tuple(shapes), boundaries, int(lengths.max()), tuple(map(int, lengths)))
 
 
 def _similar(lengths: np.ndarray) -> list[np.ndarray]:

@@ -16,7 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.model.attention import Layout, packed, packs
+from tunesmith.model.attention import Layout
+from tunesmith.model.hidden import decode, hidden_states
+from tunesmith.model.parts import causal_model as causal_model
+from tunesmith.model.parts import decoder_of as decoder_of
 from tunesmith.model.seq2seq import hidden_at_labels, is_encoder_decoder
 from tunesmith.tokens.batches import Batch
 
@@ -97,20 +100,8 @@ def _hidden(model: PreTrainedModel, row: PackedRow, compiled: bool = False) -> T
     """(S, W) what the decoder says at the positions that predict supervised tokens."""
     if is_encoder_decoder(causal_model(model)):
         return hidden_at_labels(causal_model(model), row.ids, row.predicting, row.layout.boundaries)
-    decoder, decode = decoder_of(model), _compiled(_decode, dynamic=False) if compiled else _decode
-    if packs(decoder):
-        with packed(row.layout):
-            hidden = decode(decoder, row.ids, row.positions)
-    else:
-        lengths = row.layout.boundaries.diff().tolist()
-        parts = zip(torch.split(row.ids, lengths, 1), torch.split(row.positions, lengths, 1), strict=True)
-        hidden = torch.cat([_decode(decoder, *part) for part in parts], dim=1)
-    return hidden[0].index_select(0, row.predicting)
-
-
-def _decode(decoder: PreTrainedModel, ids: Tensor, positions: Tensor) -> Tensor:
-    hidden: Tensor = decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-    return hidden
+    compute = _compiled(decode, dynamic=False) if compiled else decode
+    return hidden_states(model, row.ids, row.positions, row.layout, row.predicting, compute)
 
 
 def _sum_of_losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -171,36 +162,25 @@ class Head(nn.Module):
 
 @torch.no_grad()
 def computes_exactly(model: PreTrainedModel) -> bool:
-    """Whether two documents in a packed row have the losses that the model itself gives each of them alone.
+    """Whether the documents of a packed row have the losses that the model itself gives each of them alone.
 
     It is tried, because some architectures mix tokens outside of attention (convolutions, recurrences), attend in
     their own way, or do more to the hidden states than projecting them.
     """
-    lengths = np.array([5, 7])
-    ids = np.arange(12) % model.config.get_text_config().vocab_size
+    lengths = np.array([5, 7, 6])  # the last two are gathered into one group, with padding
+    ids = np.arange(lengths.sum()) % model.config.get_text_config().vocab_size
     positions = np.concatenate([np.arange(length) for length in lengths])
-    row = PackedRow.of(Batch(ids, positions, positions > 0, lengths, np.arange(2)), model.device)
+    row = PackedRow.of(Batch(ids, positions, positions > 0, lengths, np.arange(len(lengths))), model.device)
     training = model.training
     model.eval()
     packed_ = token_losses(model, row)
     alone = []
     for part in torch.split(row.ids, lengths.tolist(), 1):
-        logits = model(input_ids=part, use_cache=False).logits[0, :-1].float()
+        logits = model(input_ids=part, use_cache=False).logits[0, -part.shape[1] : -1].float()  # of no virtual token
         alone.append(F.cross_entropy(logits, part[0, 1:], reduction="none"))
     model.train(training)
     expected = torch.cat(alone)
     return bool((packed_ - expected).abs().max() <= 100 * torch.finfo(model.dtype).eps * expected.abs().max())
-
-
-def causal_model(model: PreTrainedModel) -> PreTrainedModel:
-    """The Transformers model itself, also when PEFT wraps it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The part that turns tokens into hidden states."""
-    inner = causal_model(model)
-    return getattr(inner, inner.base_model_prefix)
 
 
 def head_of(model: PreTrainedModel) -> Head:
