@@ -10,7 +10,7 @@ import torch
 
 from tunesmith.base.errors import CheckpointError, TunesmithError
 from tunesmith.train import checkpoint
-from tunesmith.train.checkpoint import load_newest, save_checkpoint
+from tunesmith.train.checkpoint import Checkpoints
 from tunesmith.train.optimizer import build_optimizer
 from tunesmith.train.settings import TrainSettings
 
@@ -28,13 +28,14 @@ def trained(build):
 
 
 def save(folder, trained, step, keep=10):
-    return save_checkpoint(folder, *trained, {"step": step}, owner="me", keep=keep)
+    Checkpoints(folder, *trained, owner="me", keep=keep).save({"step": step})
+    return folder / f"step-{step:08d}"
 
 
 def load(folder, build):
     model = build()
     optimizer = build_optimizer(model, TrainSettings())
-    return load_newest(folder, model, optimizer, owner="me"), model, optimizer
+    return Checkpoints(folder, model, optimizer, owner="me").load_newest(), model, optimizer
 
 
 def test_weights_and_moments_come_back_to_the_bit(trained, build, tmp_path):
@@ -74,7 +75,7 @@ def test_a_damaged_newest_is_passed_over_and_said(trained, build, tmp_path, caps
     save(tmp_path, trained, 1)
     newest = save(tmp_path, trained, 2)
     if (damage, file) == (flip, checkpoint.STATE):
-        (newest / file).write_text(json.dumps({"state": {"step": 2}, "owner": "me", "sha256": {}}))
+        (newest / file).write_text(json.dumps({"state": {"step": 2}, "owner": "me", "counts": {}, "files": {}}))
     else:
         damage(newest / file)
     assert load(tmp_path, build)[0] == {"step": 1}

@@ -12,12 +12,16 @@ import torch
 import torch.nn.functional as F
 
 from tunesmith.base.errors import CheckpointError, Interrupted, TunesmithError
+from tunesmith.base.ranks import Ranks
 from tunesmith.model.adapters import prepare_method
+from tunesmith.model.losses import PackedRow, supervised_loss
 from tunesmith.tokens.batches import make_batch
 from tunesmith.tokens.encoded import Encoded
-from tunesmith.train import loop
-from tunesmith.train.loop import _accumulate, train
+from tunesmith.train import trainer
+from tunesmith.train.feed import StepRows
+from tunesmith.train.loop import train
 from tunesmith.train.settings import TrainSettings
+from tunesmith.train.step import clip, gradient_of
 
 SETTINGS = TrainSettings(
     learning_rate=1e-2, tokens_per_step=128, tokens_per_batch=64, checkpoint_every=3, weight_decay=0.1
@@ -26,7 +30,8 @@ SETTINGS = TrainSettings(
 
 def metrics(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
+    timed = ("seconds", "tokens_per_second", "waiting")
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines]
 
 
 def weights(model):
@@ -39,7 +44,9 @@ def assert_same(one, other):
 
 def gradient(model, batches):
     model.zero_grad()
-    loss = _accumulate(model, batches, SETTINGS)
+    count = sum(batch.supervised_count for batch in batches)
+    rows = StepRows(0, tuple(PackedRow.of(batch, "cpu") for batch in batches), 0, count, np.arange(0))
+    loss = gradient_of(model, rows, replace(SETTINGS, clip=0.0), supervised_loss, Ranks(), 1.0).loss
     return loss, {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
@@ -86,16 +93,14 @@ def test_a_run_that_dies_goes_on_to_the_same_bits(build, store, plan, tmp_path, 
     whole, whole_model = tmp_path / "whole", fresh()
     result = train(whole_model, store, planned, SETTINGS, whole)
 
-    made = loop.make_batch
-    read = []
+    ready = trainer.Trainer.save_if_due
 
-    def dying(store, indices):
-        read.append(indices)
-        if len(read) == 2 * stop + 1:
+    def dying(self, now=False):
+        if self.done.step == stop:
             raise KeyboardInterrupt
-        return made(store, indices)
+        ready(self, now)
 
-    monkeypatch.setattr(loop, "make_batch", dying)
+    monkeypatch.setattr(trainer.Trainer, "save_if_due", dying)
     with pytest.raises(KeyboardInterrupt):
         train(fresh(), store, planned, SETTINGS, tmp_path / "cut")
     monkeypatch.undo()
@@ -129,15 +134,15 @@ def test_another_run_does_not_go_on_from_here(build, store, plan, tmp_path):
 def test_a_request_to_stop_saves_first(build, store, plan, tmp_path, monkeypatch, number):
     model, settings = build(), replace(SETTINGS, checkpoint_every=0)
     expected = train(build(), store, plan(settings), settings, tmp_path / "whole")
-    clip = loop._clip
+    ready = trainer.Trainer.step_done
 
-    def asked(model, largest):
+    def asked(self, *facts):
         if len(metrics(tmp_path / "run")) == 3:
             os.kill(os.getpid(), number)
-        return clip(model, largest)
+        ready(self, *facts)
 
     handler = signal.getsignal(number)
-    monkeypatch.setattr(loop, "_clip", asked)
+    monkeypatch.setattr(trainer.Trainer, "step_done", asked)
     with pytest.raises(Interrupted, match="after step 4") as caught:
         train(model, store, plan(settings), settings, tmp_path / "run")
     assert caught.value.exit_code == 130 and signal.getsignal(number) is handler
@@ -156,7 +161,8 @@ def test_a_loss_that_is_not_finite_changes_no_weight_and_names_the_rows(build, s
         train(model, store, planned, SETTINGS, tmp_path)
     assert_same(weights(model), before)
     assert f"the rows {first[0]}, {first[1]}" in str(caught.value)
-    assert not metrics(tmp_path) and not (tmp_path / "checkpoints").exists()
+    (line,) = metrics(tmp_path)
+    assert line["skipped"]["rows"] == [str(index) for index in first] and not (tmp_path / "checkpoints").exists()
 
 
 def test_evaluators_run_when_due_and_leave_training_as_it_was(build, store, plan, tmp_path):
@@ -203,11 +209,11 @@ def test_compiled_training_follows_plain_training(build, store, plan, tmp_path):
 
 def test_gradients_are_clipped_to_the_norm_asked_for(build, store):
     model = build()
-    _accumulate(model, [make_batch(store, range(8))], SETTINGS)
-    norm = loop._clip(model, 0.25)
+    gradient(model, [make_batch(store, range(8))])
+    norm = clip(model, 0.25)
     clipped = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     assert norm > 0.25 and float(clipped) == pytest.approx(0.25, rel=1e-4)
-    assert loop._clip(model, 0.0) == pytest.approx(0.25, rel=1e-4)
+    assert clip(model, 0.0) == pytest.approx(0.25, rel=1e-4)
 
 
 def test_a_sequence_that_supervises_nothing_is_harmless_beside_others(build, store):

@@ -2,116 +2,296 @@
 
     checkpoints/step-00000100/
       weights.safetensors    trainable parameters by name
-      optimizer.safetensors  "NAME/exp_avg", "NAME/exp_avg_sq", "NAME/step"
-      state.json             the run's position and counters, what it belongs to, size and SHA-256 of the other two
+      optimizer.safetensors  "NAME/exp_avg", "NAME/exp_avg_sq", "NAME/step" and the like
+      state.json             the run's position and counters, what it belongs to, its recipe, the files' SHA-256
 
-There is no random state to save: every step seeds its own (see `loop`).
+A sharded model's ranks write a pair of files each (weights-1-of-2.safetensors), and any number of processes reads them:
+of each tensor, state.json says which rows of the whole a file holds. There is no random state and no schedule to save:
+both follow from the number of the step, see `step` and `optimizer`.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tunesmith.base.errors import CheckpointError
 from tunesmith.base.files import file_hash, read_json, write_json, written_aside
 from tunesmith.base.progress import say
+from tunesmith.base.ranks import Ranks
+from tunesmith.train.sharding import first_row, is_sharded, local
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], *, owner: str, keep: int
-) -> Path:
-    """Write `folder`/step-N for `state["step"]` = N, then remove all but the newest `keep`.
+@dataclass
+class Checkpoints:
+    """The checkpoints of a run.
 
     owner: what the run is (a hash of its settings and data); only the same run may go on from here.
-    Raises TunesmithError when it can't be written; what was there before stays.
+    keep: how many of the newest stay. background: write beside the training, which waits only for a copy in memory.
+    about: what else a person should find in state.json, such as the recipe.
     """
-    path = folder / f"step-{state['step']:08d}"
-    with written_aside(path) as aside:
-        aside.mkdir()
-        save_file(dict(_trained(model)), aside / WEIGHTS)
-        save_file(_optimizer_tensors(model, optimizer), aside / OPTIMIZER)
-        files = {name: file_hash(aside / name) for name in (WEIGHTS, OPTIMIZER)}
-        write_json(aside / STATE, {"state": state, "owner": owner, "sha256": files})
-    for old in _newest_first(folder)[keep:]:
-        shutil.rmtree(old)
-    return path
 
+    folder: Path
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    owner: str
+    keep: int = 2
+    background: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
+    ranks: Ranks = field(default_factory=Ranks)
 
-def load_newest(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, owner: str
-) -> dict[str, Any] | None:
-    """Load the newest sound checkpoint into model and optimizer; its state, or None when there is no checkpoint.
+    def __post_init__(self) -> None:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if self.background else None
+        self._writing: Future[None] | None = None
 
-    A broken one is passed over, and said. Raises CheckpointError if one belongs to another run, or if all are broken.
-    """
-    for unfinished in folder.glob(".step-*"):
-        shutil.rmtree(unfinished)
-    candidates = _newest_first(folder)
-    for path in candidates:
-        fault = _fault(path)
-        if fault:
-            say(f"checkpoint {path.name} is broken ({fault}); trying the one before")
-            continue
+    def save(self, state: Mapping[str, Any], *, best: int | None = None) -> None:
+        """Write step-N for `state["step"]` = N, then remove all but the newest `keep` and that of step `best`.
+
+        Raises TunesmithError when it can't be written (with `background`, at the next call, or at `finish`); what was
+        there before stays.
+        """
+        self.finish()
+        if not self.ranks.is_main and not is_sharded(self.model):
+            return
+        tensors = {WEIGHTS: _weights(self.model), OPTIMIZER: _moments(self.model, self.optimizer)}
+        copies = {name: {key: _copied(part, self.background) for key, part in found} for name, found in tensors.items()}
+        record = {
+            "state": dict(state),
+            "owner": self.owner,
+            "about": dict(self.about),
+            "counts": _counts(self.optimizer),
+        }
+        if self._writer is None or is_sharded(self.model):
+            self._write(copies, record, best)
+        else:
+            self._writing = self._writer.submit(self._write, copies, record, best)
+
+    def finish(self) -> None:
+        """Wait until what is being written is there. Raises TunesmithError if that failed."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any], best: int | None) -> None:
+        path = self.folder / f"step-{record['state']['step']:08d}"
+        if is_sharded(self.model):
+            self._write_shards(path, tensors, record)
+        else:
+            with written_aside(path) as aside:
+                aside.mkdir()
+                for name, found in tensors.items():
+                    save_file(found, aside / name)
+                write_json(aside / STATE, record | {"files": {name: _file(aside / name) for name in tensors}})
+        if self.ranks.is_main:
+            for old in _newest_first(self.folder)[self.keep :]:
+                if best is None or old.name != f"step-{best:08d}":
+                    shutil.rmtree(old)
+
+    def _write_shards(self, path: Path, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        """Every rank writes its part into one folder, and rank 0 gives that its name once all have."""
+        parts = path.with_name(f".{path.name}.parts")
+        if self.ranks.is_main:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir(parents=True)
+        self.ranks.meet("checkpoint begins")
+        rows = _first_rows(self.model, self.ranks)
+        for name, found in tensors.items():
+            file = parts / name.replace(".", f"-{self.ranks.rank + 1}-of-{self.ranks.size}.")
+            save_file({key: part for key, part in found.items() if part.numel()}, file)
+            starts = {key: rows.get(key.partition("/")[0], 0) for key in found}
+            write_json(file.with_suffix(".json"), _file(file) | {"rows": starts})
+        self.ranks.meet("checkpoint written")
+        if self.ranks.is_main:
+            files = {f"{file.stem}.safetensors": read_json(file) for file in sorted(parts.glob("*.json"))}
+            with written_aside(path) as aside:
+                parts.rename(aside)
+                for file in aside.glob("*.json"):
+                    file.unlink()
+                write_json(aside / STATE, record | {"files": files})
+        self.ranks.meet("checkpoint named")
+
+    def load_newest(self) -> dict[str, Any] | None:
+        """Load the newest sound checkpoint into model and optimizer; its state, or None when there is no checkpoint.
+
+        A broken one is passed over, and said. Raises CheckpointError if one belongs to another run, or all are broken.
+        """
+        if self.ranks.is_main:
+            for unfinished in self.folder.glob(".step-*"):
+                shutil.rmtree(unfinished)
+        candidates = _newest_first(self.folder)
+        for path in candidates:
+            fault = _fault(path)
+            if fault:
+                if self.ranks.is_main:
+                    say(f"checkpoint {path.name} is broken ({fault}); trying the one before")
+                continue
+            return self._load(path)
+        if candidates:
+            raise CheckpointError(
+                f"none of the {len(candidates)} checkpoints in {self.folder} can be read. "
+                f"Delete that folder to train from the start, or restore it from a backup."
+            )
+        return None
+
+    def load_weights(self, step: int) -> None:
+        """Put the trainable parameters of a checkpoint that was kept into the model.
+
+        Raises CheckpointError if it is broken.
+        """
+        path = self.folder / f"step-{step:08d}"
+        if fault := _fault(path):
+            raise CheckpointError(f"{path}, the best of the run, is broken ({fault}). Delete it and train again.")
+        _restore(path, read_json(path / STATE), self.model, None, self.ranks)
+
+    def _load(self, path: Path) -> dict[str, Any]:
         record = read_json(path / STATE)
-        if record["owner"] != owner:
+        if record["owner"] != self.owner:
             raise CheckpointError(
                 f"{path} belongs to a run of other settings or data, and going on would mix the two. "
-                f"Delete {folder}, or choose another --output."
+                f"Delete {self.folder}, or choose another --output."
             )
-        _restore(path, model, optimizer)
+        _restore(path, record, self.model, self.optimizer, self.ranks)
         state: dict[str, Any] = record["state"]
         return state
-    if candidates:
-        raise CheckpointError(
-            f"none of the {len(candidates)} checkpoints in {folder} can be read. "
-            f"Delete that folder to train from the start, or restore it from a backup."
-        )
-    return None
 
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
 
 
+def _file(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+
+
 def _fault(path: Path) -> str:
     """What is wrong with a checkpoint, or ""."""
     try:
         record = read_json(path / STATE)
-        for name in (WEIGHTS, OPTIMIZER):
-            if file_hash(path / name) != record["sha256"][name]:
+        files = record["files"]
+        for name, written in files.items():
+            if file_hash(path / name) != written["sha256"]:
                 return f"{name} is not what was written"
-        record["owner"], record["state"]["step"]
+        record["owner"], record["state"]["step"], record["counts"]
+        if not files:
+            return "it names no files"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Trainable parameters; tied ones appear once, under their first name."""
-    return [(name, p.detach()) for name, p in model.named_parameters() if p.requires_grad]
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return {f"{name}/{key}": value for name, p in named for key, value in optimizer.state[p].items()}
+def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((name, local(parameter.detach())) for name, parameter in _trained(model))
 
 
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    weights, moments = load_file(path / WEIGHTS), load_file(path / OPTIMIZER)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(weights.pop(name))
-                keys = [key for key in moments if key.startswith(f"{name}/")]
-                optimizer.state[parameter] = {
-                    key.rpartition("/")[2]: moments.pop(key).to(parameter.device) for key in keys
-                }
-    assert not weights and not moments, f"{path} holds more than the model: {[*weights, *moments][:3]}"
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """The optimizer's tensors, as NAME/KEY."""
+    for name, parameter in _trained(model):
+        for key, value in optimizer.state[parameter].items():
+            if isinstance(value, Tensor):
+                yield f"{name}/{key}", local(value)
+
+
+def _counts(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What an optimizer counts in plain numbers; the same for all parameters."""
+    states = optimizer.state.values()
+    return {key: value for state in states for key, value in state.items() if isinstance(value, int | float)}
+
+
+def _first_rows(model: nn.Module, ranks: Ranks) -> dict[str, int]:
+    return {name: first_row(parameter, ranks.rank, ranks.size) for name, parameter in _trained(model)}
+
+
+def _copied(part: Tensor, always: bool) -> Tensor:
+    """On the CPU, with storage of its own if training goes on changing the original (and for files, contiguous)."""
+    part = part.detach()
+    return part.to("cpu", copy=True).contiguous() if always else part.cpu().contiguous()
+
+
+def _restore(
+    path: Path, record: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer | None, ranks: Ranks
+) -> None:
+    with _Parts(path, record["files"]) as parts, torch.no_grad():
+        for name, parameter in _trained(model):
+            start = first_row(parameter, ranks.rank, ranks.size)
+            here = local(parameter)
+            here.copy_(parts.read(name, start, here))
+            if optimizer is None:
+                continue
+            moments = {key: _moment(parts, name, key, start, parameter) for key in parts.keys_of(name)}
+            optimizer.state[parameter] = moments | dict(record["counts"])
+        missing = parts.names - {name for name, _ in _trained(model)}
+    assert not missing, f"{path} holds more than the model: {sorted(missing)[:3]}"
+
+
+def _moment(parts: _Parts, name: str, key: str, start: int, parameter: Any) -> Tensor:
+    """One of an optimizer's tensors of a parameter, cut into parts as the parameter is."""
+    here = local(parameter)
+    if len(parts.shape(f"{name}/{key}")) != here.ndim:
+        return parts.read(f"{name}/{key}", 0, None).to(here.device)  # a count, say, is whole on every rank
+    part = parts.read(f"{name}/{key}", start, here).to(here.device)
+    if not hasattr(parameter, "to_local"):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        part, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+    )
+
+
+class _Parts:
+    """The tensors of a checkpoint, whichever files their rows are in."""
+
+    def __init__(self, path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+        self._opened = [safe_open(path / name, framework="pt") for name in files]
+        self._rows: dict[str, list[tuple[int, Any]]] = {}
+        for file, described in zip(self._opened, files.values(), strict=True):
+            for key in file.keys():  # type: ignore[no-untyped-call]  # noqa: SIM118 (safetensors' files are no mappings)
+                self._rows.setdefault(key, []).append((described.get("rows", {}).get(key, 0), file))
+
+    def __enter__(self) -> _Parts:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._opened.clear()
+        self._rows.clear()
+
+    @property
+    def names(self) -> set[str]:
+        return {key.partition("/")[0] for key in self._rows}
+
+    def keys_of(self, name: str) -> list[str]:
+        """What there is of an optimizer's tensors for a parameter."""
+        return [key.partition("/")[2] for key in self._rows if key.startswith(f"{name}/")]
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        _, file = self._rows[key][0]
+        return tuple(file.get_slice(key).get_shape())
+
+    def read(self, key: str, start: int, like: Tensor | None) -> Tensor:
+        """Rows start to start + len(like) of a whole tensor; all of it, from the first file, without `like`."""
+        if like is None or not like.ndim:
+            whole: Tensor = self._rows[key][0][1].get_tensor(key)
+            return whole
+        end, found = start + len(like), []
+        for first, file in sorted(self._rows[key], key=lambda part: part[0]):
+            rows = file.get_slice(key)
+            length = rows.get_shape()[0]
+            if first < end and start < first + length:
+                found.append(rows[max(start - first, 0) : min(end - first, length)])
+        return torch.cat(found) if found else like.new_empty((0, *like.shape[1:]))
