@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from tunesmith.model.attention import NAME
 from tunesmith.tokens.rendering import shipped_template
@@ -25,6 +25,23 @@ def tiny_llama(vocab_size: int, *, seed: int = 0, **changes: Any) -> LlamaForCau
         "attn_implementation": NAME,
     }
     return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **(config | changes)))
+
+
+def tiny_t5(vocab_size: int, *, seed: int = 0, **changes: Any) -> T5ForConditionalGeneration:
+    """An encoder-decoder of two layers each, without dropout; its decoder starts from token 0, as T5's do."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    config: dict[str, Any] = {
+        "d_model": 32,
+        "d_kv": 8,
+        "num_heads": 4,
+        "d_ff": 48,
+        "num_layers": 2,
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": 0,
+        "relative_attention_num_buckets": 8,
+    }
+    return T5ForConditionalGeneration(T5Config(vocab_size=vocab_size, **(config | changes))).eval()
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

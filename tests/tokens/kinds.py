@@ -236,4 +236,5 @@ KINDS = {
         shipped_template("alpaca"), "</s>", eos="</s>", bos="<s>", split="llama2", tools=True, reasoning=True
     ),
     "shipped-plain": Kind(shipped_template("plain"), "<|endoftext|>"),
+    "shipped-seq2seq": Kind(shipped_template("seq2seq"), "</s>", eos="</s>", split="llama2"),
 }

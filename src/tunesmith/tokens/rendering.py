@@ -18,8 +18,9 @@ from tunesmith.base.conversation import Message
 from tunesmith.base.deadline import time_limit
 from tunesmith.base.errors import SupervisionError, UserError
 
-SHIPPED = ("chatml", "alpaca", "plain")
+SHIPPED = ("chatml", "alpaca", "plain", "seq2seq")
 DEFAULT = "alpaca"
+DEFAULT_SEQ2SEQ = "seq2seq"
 SECONDS_TO_RENDER = 10.0
 
 Template = str | dict[str, str]

@@ -128,7 +128,7 @@ def continuations(ids: Sequence[int], first: int, eos: int | None, max_length: i
 
 
 def halved(text: str) -> tuple[str, str]:
-    """A text in two: what is read, and what is to be produced, which starts at the first white space past the middle."""
+    """A text in two: what is read, and what is to be produced, from the first white space past the middle on."""
     middle = len(text) // 2
     at = next((place for place in range(middle, len(text)) if text[place].isspace()), middle)
     return text[:at], text[at:]

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import SupervisionError, UserError
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.rendering import AnyMessage, any_of, field_of
+from tunesmith.tokens.seq2seq import continuations
 from tunesmith.tokens.tokenise import Ids, Tokenise, by_tokenizer
 from tunesmith.tokens.turns import SpecialTokens, Supervise, Tools, Turn, TurnReader, check_no_special
 
@@ -37,13 +39,18 @@ Outcome = tuple[Encoded, ...] | SupervisionError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is supervised, and what is refused; `encode` says what each means. Raises UserError for what can't be."""
+    """What is supervised, and what is refused; `encode` says what each means. Raises UserError for what can't be.
+
+    encoder_decoder: the sequences are for a model whose encoder reads what stands before a turn. So plain text is
+        trained from its middle on, and turns of which one follows the other without a token between are refused.
+    """
 
     supervise: Supervise = "assistant"
     template_args: Mapping[str, Any] | None = None
     max_length: int | None = None
     too_long: TooLong = "drop"
     special_tokens: SpecialTokens = "refuse"
+    encoder_decoder: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("too_long", TooLong), ("special_tokens", SpecialTokens)):
@@ -221,7 +228,7 @@ class Supervisor:
             outcomes[index] = self._chunks(ids)
         for (index, turns), found in zip(conversations.items(), self._at_once(conversations.values()), strict=True):
             try:
-                outcomes[index] = self._short_enough(found or self._turn_by_turn(turns))
+                outcomes[index] = self._short_enough(self._separated(found or self._turn_by_turn(turns)))
             except SupervisionError as error:
                 outcomes[index] = self._shortened(rows[index], index, error)
         return [outcomes[index] for index in range(len(rows))]
@@ -232,7 +239,7 @@ class Supervisor:
         shorter = row.without_oldest() if wanted else None
         while shorter:
             try:
-                sequences = self._short_enough(self._turn_by_turn(self._turns(shorter)))
+                sequences = self._short_enough(self._separated(self._turn_by_turn(self._turns(shorter))))
             except SupervisionError as still:
                 shorter = shorter.without_oldest() if still.reason == "too_long" else None
             else:
@@ -341,6 +348,18 @@ class Supervisor:
         assert self._reader is not None
         return self._reader.stops
 
+    def _separated(self, sequences: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
+        for sequence in sequences if self._rules.encoder_decoder else ():
+            for (_, _, end), (message, start, _) in pairwise(sequence.turns):
+                if end == start:
+                    raise SupervisionError(
+                        "turns_not_separated",
+                        f"message {message} follows another supervised one, and the chat template writes nothing "
+                        f"between them, so an encoder-decoder would learn them as one answer. Choose another "
+                        f"chat_template (seq2seq), or set `train: false` for one of them.",
+                    )
+        return sequences
+
     def _short_enough(self, sequences: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
         longest, most = max(map(len, sequences)), self._rules.max_length
         if most is not None and longest > most:
@@ -362,6 +381,9 @@ class Supervisor:
         ids = [*([] if bos is None else [bos]), *text.tolist(), *([] if eos is None else [eos])]
         if len(ids) < 2:
             return SupervisionError("nothing_supervised", "the text is a single token. Leave the row out.")
+        if self._rules.encoder_decoder:
+            longest = len(ids) if self._rules.max_length is None else self._rules.max_length
+            return tuple(continuations(ids, max(1, min(len(ids), longest) // 2), eos, self._rules.max_length))
         step = len(ids) if self._rules.max_length is None else self._rules.max_length - 1
         chunks = (ids[start : start + step + 1] for start in range(0, len(ids) - 1, step))
         return tuple(Encoded.from_spans(chunk, ((0, 1, len(chunk)),)) for chunk in chunks)

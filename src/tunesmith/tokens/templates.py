@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.base.errors import SupervisionError, UserError
-from tunesmith.tokens.rendering import DEFAULT, SHIPPED, AnyMessage, ChatTemplate, Template, field_of, shipped_template
+from tunesmith.tokens.rendering import (
+    DEFAULT,
+    DEFAULT_SEQ2SEQ,
+    SHIPPED,
+    AnyMessage,
+    ChatTemplate,
+    Template,
+    field_of,
+    shipped_template,
+)
 from tunesmith.tokens.tokenise import tokenise
 
 _NOT_ARGUMENTS = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token")
@@ -26,18 +35,22 @@ class ChosenTemplate:
 
 
 def chat_template_of(
-    tokenizer: Any, choice: str | None = None, template_args: Mapping[str, Any] | None = None
+    tokenizer: Any,
+    choice: str | None = None,
+    template_args: Mapping[str, Any] | None = None,
+    *,
+    encoder_decoder: bool = False,
 ) -> ChosenTemplate:
     """The chat template to train and serve with.
 
     choice: a name in SHIPPED, or the path of a Jinja file; None takes the tokenizer's own template, and DEFAULT for a
-    base model that has none.
+    base model that has none, or DEFAULT_SEQ2SEQ if it is an encoder-decoder.
     template_args: written into the template, see `with_args`.
 
     Raises UserError if `choice` is neither, if the template knows no such argument, or if it ends turns with no token
     of this tokenizer.
     """
-    chosen = _chosen(tokenizer, choice)
+    chosen = _chosen(tokenizer, choice, encoder_decoder)
     if template_args:
         given = ", ".join(f"{name}: {json.dumps(value)}" for name, value in template_args.items())
         chosen = ChosenTemplate(with_args(chosen.text, template_args), f"{chosen.said} Saved in it: {given}.")
@@ -48,9 +61,15 @@ def chat_template_of(
     return chosen
 
 
-def _chosen(tokenizer: Any, choice: str | None) -> ChosenTemplate:
+def _chosen(tokenizer: Any, choice: str | None, encoder_decoder: bool) -> ChosenTemplate:
     if choice is None and tokenizer.chat_template:
         return ChosenTemplate(tokenizer.chat_template, "The chat template is the base model's own.")
+    if choice is None and encoder_decoder:
+        return ChosenTemplate(
+            shipped_template(DEFAULT_SEQ2SEQ),
+            f"The base model is an encoder-decoder without a chat template: it gets Tunesmith's '{DEFAULT_SEQ2SEQ}' "
+            f"(the encoder reads the text and EOS, the answer ends with EOS), which is saved with the model.",
+        )
     if choice is None:
         return ChosenTemplate(
             shipped_template(DEFAULT),
