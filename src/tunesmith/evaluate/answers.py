@@ -12,6 +12,8 @@ from tunesmith.base.progress import progress
 from tunesmith.base.random import seed_of
 from tunesmith.evaluate.metrics import METRICS, metric_for
 from tunesmith.model.generate import CACHE_TOKENS, generate, new_tokens_limit
+from tunesmith.model.losses import causal_model
+from tunesmith.model.seq2seq import is_encoder_decoder
 from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids
 from tunesmith.tokens.tokenise import tokenise
 
@@ -74,7 +76,7 @@ def answer(
     """
     rows = [row for level in levels.values() for row in level]
     cut = _PlainEnd(tokenizer, rows) if style == "plain" else None
-    prompts = _prompts(rows, tokenizer, style)
+    prompts = _prompts(rows, tokenizer, style, encoder_decoder=is_encoder_decoder(causal_model(model)))
     with progress(title, total=len(rows)) as bar:
         generated = generate(
             model,
@@ -138,11 +140,12 @@ class _PlainEnd:
         return _text(self._tokenizer, tokens).lstrip().partition(self._ends[index])[0].strip()
 
 
-def _prompts(rows: Sequence[Conversation], tokenizer: Any, style: Style) -> list[list[int]]:
+def _prompts(rows: Sequence[Conversation], tokenizer: Any, style: Style, encoder_decoder: bool) -> list[list[int]]:
     if style == "chat":
         return [prompt_ids(row.prompt, tokenizer, row.tools) for row in rows]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [start + ids for ids in tokenise(tokenizer, [plain_prompt(row.prompt) for row in rows])]
+    end = [tokenizer.eos_token_id] if encoder_decoder else []  # an encoder was pretrained on texts that end with it
+    return [[*start, *ids, *end] for ids in tokenise(tokenizer, [plain_prompt(row.prompt) for row in rows])]
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from tunesmith.base.errors import UserError
 from tunesmith.base.progress import progress
 from tunesmith.model.generate import evaluating
-from tunesmith.model.losses import PackedRow, token_losses
+from tunesmith.model.losses import PackedRow, causal_model, token_losses
+from tunesmith.model.seq2seq import is_encoder_decoder
 from tunesmith.tokens.batches import make_batch
 from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.seq2seq import continuations, halved
 from tunesmith.tokens.tokenise import tokenise
 
 BATCH_TOKENS = 8192
@@ -34,7 +36,10 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class TextBits:
-    """What each text costs the model: bits float64 (texts,), of that many UTF-8 bytes int64 (texts,)."""
+    """What each text costs the model: bits float64 (texts,), of that many UTF-8 bytes int64 (texts,).
+
+    Of an encoder-decoder, bits and bytes are those of each text's second half, which it produces from the first.
+    """
 
     bits: NDArray[np.float64]
     bytes: NDArray[np.int64]
@@ -61,7 +66,8 @@ def text_bits(
 
     Texts longer than `max_length` tokens are cut into windows; each starts with the last token of the one before, so
     that every token is predicted exactly once. Bring the same tokenizer for base and tuned model: the start must not
-    change between them.
+    change between them. An encoder-decoder reads the first half of each text and predicts the second, see
+    `tokens.seq2seq.continuations`; only that half is counted.
 
     Raises UserError if the tokenizer has neither BOS nor EOS.
     """
@@ -72,7 +78,11 @@ def text_bits(
             "bits per byte can't be measured. Set one in the tokenizer, or remove evaluate.forgetting from the recipe."
         )
     texts = [text for text in texts if text]
-    rows = [_windows([start, *ids], max_length) for ids in tokenise(tokenizer, texts)]
+    if is_encoder_decoder(causal_model(model)):
+        first, texts = zip(*map(halved, texts), strict=True) if texts else ((), ())
+        rows = _continuations(tokenizer, first, texts, max_length)
+    else:
+        rows = [_windows([start, *ids], max_length) for ids in tokenise(tokenizer, texts)]
     nats = response_losses(model, rows, batch_tokens=batch_tokens).nats
     return TextBits(
         nats / math.log(2), np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], np.int64)
@@ -84,6 +94,14 @@ def _windows(ids: Sequence[int], max_length: int) -> list[Encoded]:
     starts = range(0, max(len(ids) - 1, 1), max_length - 1)
     parts = (ids[start : start + max_length] for start in starts)
     return [Encoded.from_spans(list(part), ((0, 1, len(part)),)) for part in parts]
+
+
+def _continuations(tokenizer: Any, first: Sequence[str], rest: Sequence[str], max_length: int) -> list[list[Encoded]]:
+    """Of each text, what an encoder-decoder reads and produces: `rest`, each token once, from what stands before it."""
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    starts = [[*([] if bos is None else [bos]), *ids] for ids in tokenise(tokenizer, first)]
+    pairs = zip(starts, tokenise(tokenizer, rest), strict=True)
+    return [continuations([*before, *ids], len(before), eos, max_length) for before, ids in pairs]
 
 
 def _sequence_losses(model: Any, sequences: Sequence[Encoded], batch_tokens: int, title: str) -> Losses:

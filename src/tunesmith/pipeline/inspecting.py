@@ -19,7 +19,7 @@ from tunesmith.model.load import load_tokenizer
 from tunesmith.pipeline.preparing import read, tokenizer_of
 from tunesmith.pipeline.supervising import rules_of
 from tunesmith.recipe import LoadedRecipe
-from tunesmith.recipe.models import Train
+from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import encode_conversation
@@ -39,7 +39,7 @@ def inspect(loaded: LoadedRecipe, run: Path | None, *, row: str | None, ids: boo
     if run and (run / "tokens" / "store").is_dir():
         found = _stored(run, loaded, row)
     else:
-        found = _encoded(loaded.recipe.train, tokenizer, _rows(loaded, row))
+        found = _encoded(loaded.recipe, tokenizer, _rows(loaded, row))
     if as_json:
         shown = [{"row": name} | _json(sequence, tokenizer, one) for name, sequence, one in found]
         json.dump(shown, sys.stdout, ensure_ascii=False, indent=2)
@@ -114,11 +114,11 @@ def _stored(run: Path, loaded: LoadedRecipe, row: str | None) -> list[Shown]:
     return [(names[place], store[place], rows.get(names[place])) for place in places]
 
 
-def _encoded(train: Train, tokenizer: Any, rows: list[Conversation]) -> list[Shown]:
+def _encoded(recipe: Recipe, tokenizer: Any, rows: list[Conversation]) -> list[Shown]:
     found: list[Shown] = []
     for row in rows:
         try:
-            sequences = encode_conversation(row, tokenizer, rules_of(train))
+            sequences = encode_conversation(row, tokenizer, rules_of(recipe))
         except SupervisionError as error:
             say(f"{row.id} would be left out ({error.reason}): {error}")
         else:

@@ -17,6 +17,7 @@ from tunesmith.data.ledger import Drop, Ledger, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
+from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
 from tunesmith.pipeline.supervising import RULES, supervise
@@ -65,6 +66,7 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
     places = [*recipe.data.sources, recipe.data.replay, recipe.evaluate.forgetting]
     files = [file for place in places if place and place.path for file in source_files(place.path)]
     backend = getattr(tokenizer, "backend_tokenizer", None)
+    encodes = is_encoder_decoder(recipe.base, trust_remote_code=recipe.trust_remote_code)
     return value_hash(
         {
             "code": __version__,
@@ -72,7 +74,7 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
             "data": recipe.data.model_dump(mode="json"),
             "forgetting": recipe.evaluate.forgetting
             and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
-            "supervision": recipe.train.model_dump(include=RULES),
+            "supervision": recipe.train.model_dump(include=RULES) | ({"encoder_decoder": True} if encodes else {}),
             "seed": recipe.seed,
             "template": tokenizer.chat_template,
             "tokenizer": backend.to_str() if backend else tokenizer.get_vocab(),
@@ -248,7 +250,8 @@ def _open(run: RunFolder, tokenizer: Any) -> Prepared:
 def tokenizer_of(recipe: Recipe, load: Callable[..., Any]) -> Any:
     """The base's tokenizer with the chat template that the recipe chooses; says which one it is."""
     tokenizer = load(recipe.base, trust_remote_code=recipe.trust_remote_code)
-    chosen = chat_template_of(tokenizer, recipe.chat_template, recipe.template_args)
+    encodes = is_encoder_decoder(recipe.base, trust_remote_code=recipe.trust_remote_code)
+    chosen = chat_template_of(tokenizer, recipe.chat_template, recipe.template_args, encoder_decoder=encodes)
     tokenizer.chat_template = chosen.text
     stops = [tokenizer.convert_ids_to_tokens(stop) for stop in stop_token_ids(tokenizer)]
     say(f"Base: {recipe.base}. {chosen.said} An answer ends with {stops[0]}.")

@@ -16,9 +16,10 @@ from tunesmith.base.files import write_json
 from tunesmith.base.progress import say, track
 from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.rows import RowLabel, Rows
+from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY
-from tunesmith.recipe.models import Recipe, Train
+from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.many import encode_all
 from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import Entry, TokenStore
@@ -59,9 +60,10 @@ def supervise(
     return {drop.row for drop in seen.drops}
 
 
-def rules_of(train: Train) -> Rules:
+def rules_of(recipe: Recipe) -> Rules:
     """What of the recipe decides which tokens are supervised and which rows are refused."""
-    return Rules(**train.model_dump(include=RULES))
+    encoder_decoder = is_encoder_decoder(recipe.base, trust_remote_code=recipe.trust_remote_code)
+    return Rules(**recipe.train.model_dump(include=RULES), encoder_decoder=encoder_decoder)
 
 
 @dataclass
@@ -81,7 +83,7 @@ class _Seen:
     def sequences(self, texts: Sequence[Conversation], known: Sequence[RowLabel | Conversation]) -> Iterator[Entry]:
         """The sequences of `texts`; of each, `known` has id, source and cluster without its being read again."""
         by_source = self.recipe.data.mix.by == "source"
-        outcomes = encode_all(texts, self.tokenizer, rules_of(self.recipe.train), workers=cores())
+        outcomes = encode_all(texts, self.tokenizer, rules_of(self.recipe), workers=cores())
         pairs = zip(known, outcomes, strict=True)
         for index, (row, (outcome, remarks)) in enumerate(track(pairs, "Tokenising", len(known))):
             if isinstance(outcome, SupervisionError):

@@ -13,6 +13,8 @@ from tunesmith.base.errors import UserError
 from tunesmith.base.progress import say
 from tunesmith.model.generate import new_tokens_limit, stream
 from tunesmith.model.load import LoadedModel, load_base, load_trained
+from tunesmith.model.seq2seq import is_encoder_decoder
+from tunesmith.tokens.rendering import DEFAULT_SEQ2SEQ, shipped_template
 from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids
 from tunesmith.tokens.tokenise import tokenise
 
@@ -107,10 +109,13 @@ def open_chat(
 ) -> Chat:
     """A chat with the model in the folder `trained`, which was trained on `base`, or (None) with the base model.
 
-    A base model without a chat template is asked by a plain prompt: a template it never saw would make it look bad.
+    A base model without a chat template is asked by a plain prompt: a template it never saw would make it look bad. An
+    encoder-decoder gets what it was pretrained with, which is Tunesmith's template for such.
     """
     if trained is None:
         loaded = load_base(base, trust_remote_code=trust_remote_code)
+        if is_encoder_decoder(loaded.model) and not loaded.tokenizer.chat_template:
+            loaded.tokenizer.chat_template = shipped_template(DEFAULT_SEQ2SEQ)
         plain = not loaded.tokenizer.chat_template
     else:
         if not trained.is_dir():
