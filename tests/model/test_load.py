@@ -43,7 +43,7 @@ def test_attention_that_cannot_be_packed_falls_back_and_says_so(tmp_path, capsys
     loaded = load_base(str(save(Gemma2ForCausalLM(config), tmp_path / ":dog:")))
     assert not packs(loaded.model)
     said = capsys.readouterr().err
-    assert "one by one" in said and ":dog:" in said  # names are shown as they are, not as emoji
+    assert "similar length" in said and ":dog:" in said  # names are shown as they are, not as emoji
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/model", "a/b/c"])

@@ -10,7 +10,7 @@ Shapes: T tokens of the row, H query heads, K key and value heads, D size of a h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -81,10 +81,10 @@ _current: Layout | None = None
 
 
 @contextmanager
-def packed(layout: Layout) -> Iterator[None]:
-    """Inside, attention of models loaded with `NAME` stays within the documents of `layout`.
+def packed(layout: Layout | None) -> Iterator[None]:
+    """Inside, attention of models loaded with `NAME` stays within the documents of `layout`; None is as outside.
 
-    A backward pass that computes activations a second time (activation checkpointing) must run inside too.
+    What a backward pass computes a second time (activation checkpointing) must run inside too: see `within`.
     """
     global _current
     before, _current = _current, layout
@@ -92,6 +92,17 @@ def packed(layout: Layout) -> Iterator[None]:
         yield
     finally:
         _current = before
+
+
+def within(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as it is here and now, inside `packed` or not, wherever and whenever it is called."""
+    layout = _current
+
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with packed(layout):
+            return function(*args, **kwargs)
+
+    return inside
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

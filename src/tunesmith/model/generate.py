@@ -17,7 +17,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from tunesmith.base.random import stream as random_stream
 from tunesmith.model import seq2seq
-from tunesmith.model.losses import causal_model
+from tunesmith.model.parts import causal_model
+from tunesmith.model.prompts import is_prefix, virtual_embeddings, virtual_tokens
+from tunesmith.model.uncached import Uncached, keeps_cache
 
 BATCH_ROWS = 64  # beyond this a CPU step costs in proportion to its rows
 CACHE_TOKENS = 65_536
@@ -109,6 +111,7 @@ def new_tokens_limit(model: PreTrainedModel, prompt_tokens: int, max_new_tokens:
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if seq2seq.is_encoder_decoder(causal_model(model)):
         prompt_tokens = 0  # the encoder has it; the answer has the decoder's context to itself
+    prompt_tokens += virtual_tokens(model)
     return max_new_tokens if context is None else max(0, min(max_new_tokens, context - prompt_tokens))
 
 
@@ -142,11 +145,11 @@ def _batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most
 
 def _begin(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
-) -> _Batch | seq2seq.Generation:
+) -> _Batch | Uncached | seq2seq.Generation:
     inner = causal_model(model)
     if seq2seq.is_encoder_decoder(inner):
         return seq2seq.Generation(inner, prompts, pad_id)
-    return _Batch(model, prompts, pad_id, room)
+    return _Batch(model, prompts, pad_id, room) if keeps_cache(inner) else Uncached(model, prompts)
 
 
 class _Batch:
@@ -154,22 +157,40 @@ class _Batch:
 
     steps: how many tokens each row has got so far.
     Prompts are padded on the left, so that all rows grow at the same place and the last position is always a real one.
+    Trained embeddings of virtual tokens stand between the padding and the prompt; trained keys and values are in the
+    cache from the start, and so before the padding.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int) -> None:
-        width = max(map(len, prompts))
+        self._model = causal_model(model)
+        device, virtual = self._model.device, virtual_tokens(model)
+        cached = virtual if is_prefix(model) else 0
+        width = max(map(len, prompts)) + virtual
         ids = np.full((len(prompts), width), pad_id, dtype=np.int64)
         seen = np.ones((len(prompts), width + room), dtype=np.int64)
         for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :] = prompt
-            seen[row, : width - len(prompt)] = 0
-        self._model = model
-        self._cache = DynamicCache(config=model.config.get_text_config())
-        self._seen = torch.from_numpy(seen).to(model.device)
+            seen[row, cached : width - len(prompt) - virtual + cached] = 0
+        self._seen = torch.from_numpy(seen).to(device)
         self._positions = (self._seen.cumsum(1) - 1).clamp_(min=0)
-        self._width = 0
+        self._width = cached
         self.steps = 0
-        self.logits = self._forward(torch.from_numpy(ids).to(model.device))
+        given = torch.from_numpy(ids[:, cached:]).to(device)
+        if not virtual:
+            self._cache = DynamicCache(config=self._model.config.get_text_config())
+            self.logits = self._forward(given)
+        elif cached:
+            self._cache = model.get_prompt(batch_size=len(prompts))
+            self.logits = self._forward(given)
+        else:
+            self._cache = DynamicCache(config=self._model.config.get_text_config())
+            embedded = self._model.get_input_embeddings()(given)
+            starts = width - virtual - torch.tensor([len(prompt) for prompt in prompts], device=device)
+            places = starts[:, None] + torch.arange(virtual, device=device)
+            embedded[torch.arange(len(prompts), device=device)[:, None], places] = virtual_embeddings(model).to(
+                embedded
+            )
+            self.logits = self._forward(embedded=embedded)
 
     def step(self, tokens: Tensor, going: Sequence[int]) -> None:
         """Append `tokens` (rows,) to their rows; only the rows at the places `going` stay."""
@@ -180,10 +201,13 @@ class _Batch:
         self.steps += 1
         self.logits = self._forward(tokens[:, None])
 
-    def _forward(self, ids: Tensor) -> Tensor:
-        past, self._width = self._width, self._width + ids.shape[1]
+    def _forward(self, ids: Tensor | None = None, embedded: Tensor | None = None) -> Tensor:
+        """Logits (rows, vocabulary) after token ids (rows, new), or after their embeddings (rows, new, hidden size)."""
+        given, name = (ids, "input_ids") if embedded is None else (embedded, "inputs_embeds")
+        assert given is not None
+        past, self._width = self._width, self._width + given.shape[1]
         output = self._model(
-            input_ids=ids,
+            **{name: given},
             attention_mask=self._seen[:, : self._width],
             position_ids=self._positions[:, past : self._width],
             past_key_values=self._cache,

@@ -67,12 +67,15 @@ def _in_groups(model: Any, decoder: PreTrainedModel, ids: Tensor, layout: Layout
     found = []
     for shape, group, length in zip(layout.shapes, groups, lengths, strict=True):
         with documents_of(length.view(shape)):
-            found.append(_decode_group(model, decoder, group.view(shape)).flatten(0, 1))
+            found.append(decode_padded(model, decoder, group.view(shape)).flatten(0, 1))
     return torch.cat(found).index_select(0, places)
 
 
-def _decode_group(model: Any, decoder: PreTrainedModel, ids: Tensor) -> Tensor:
-    """(n, L, W), positions left to the model, since not every architecture takes them."""
+def decode_padded(model: Any, decoder: PreTrainedModel, ids: Tensor) -> Tensor:
+    """(n, L, W) of documents `ids` (n, L) that are padded at their ends, without what stands at virtual tokens.
+
+    Positions are left to the model, since not every architecture takes them.
+    """
     if not virtual_tokens(model):
         hidden = decoder(input_ids=ids, use_cache=False)
     elif is_prefix(model):

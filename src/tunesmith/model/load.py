@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
@@ -19,6 +19,8 @@ from tunesmith.model import seq2seq
 from tunesmith.model.adapters import load_adapter
 from tunesmith.model.attention import NAME
 from tunesmith.model.losses import computes_exactly, head_of
+from tunesmith.model.quantized import dequantized, nf4, saved_type
+from tunesmith.model.quantized import parameter_counts as parameter_counts
 
 POCKET = "pocket"
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
@@ -43,11 +45,18 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_base(
-    name: str, *, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    quantized: bool = False,
 ) -> LoadedModel:
     """A base model: "pocket", a directory with a config.json, or a Hub id.
 
     dtype: of the weights, a torch name; "auto" keeps the one they were saved in. device: "auto" is CUDA if present.
+    quantized: hold the weights of linear layers, but the output head, in four bits (see `model.quantized`); `dtype` is
+        then that of the other weights, and of the computation.
     Raises UserError, with the remedy, if there is no such model or its loss can't be computed exactly.
     """
     path = base_path(name)
@@ -55,7 +64,11 @@ def load_base(
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         load = _load_encoder_decoder if getattr(config, "is_encoder_decoder", False) else _load
-        model = load(path, _type(dtype), trust_remote_code)
+        given: dict[str, Any] = {"dtype": _type(dtype), "trust_remote_code": trust_remote_code}
+        if quantized and getattr(config, "quantization_config", None) is None:  # else it was saved quantised
+            compute = getattr(config, "dtype", None) if dtype == "auto" else given["dtype"]
+            given |= {"quantization_config": nf4(compute or torch.float32), "device_map": {"": _device(device)}}
+        model = load(path, given)
     except (OSError, ValueError) as error:
         raise _unusable(name, "can't be loaded", error) from error
     return LoadedModel(model.to(_device(device)).eval(), tokenizer, path)
@@ -77,18 +90,28 @@ def load_trained(
     dtype: str = "float32",
     device: str = "auto",
     trust_remote_code: bool = False,
+    whole: bool = False,
 ) -> LoadedModel:
     """A model that Tunesmith saved: all its weights, or an adapter, which is put on the base it was trained on.
 
     base: where that base is now; by default where the adapter says it was.
+    A base that was quantised for training is again, and computes in the type it did then, whatever `dtype` says.
+    whole: write its quantised weights out in fp32, so that the adapter can be merged into them.
     """
     if not (directory / ADAPTER).is_file():
         return load_base(str(directory), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     base = base or json.loads((directory / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    loaded = load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    compute = saved_type(directory)
+    loaded = load_base(
+        base,
+        dtype=compute or dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        quantized=compute is not None,
+    )
     if (directory / GENERATION).is_file():
         loaded.model.generation_config = GenerationConfig.from_pretrained(directory)
-    model = load_adapter(loaded.model, directory)
+    model = load_adapter(dequantized(loaded.model) if whole else loaded.model, directory)
     tokenizer = load_tokenizer(str(directory), trust_remote_code=trust_remote_code)
     return LoadedModel(model.eval(), tokenizer, directory)
 
@@ -110,13 +133,14 @@ def base_path(name: str) -> Path | str:
     return name
 
 
-def _load(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -> Any:
-    """The model with attention inside documents if that is proven exact for it, else with its own."""
+def _load(path: Path | str, given: Mapping[str, Any]) -> Any:
+    """The model with attention inside documents if that is proven exact for it, else with its own.
+
+    given: what else Transformers is told.
+    """
 
     def load(implementation: str) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=implementation, trust_remote_code=trust_remote_code
-        )
+        return AutoModelForCausalLM.from_pretrained(path, attn_implementation=implementation, **given)
 
     logging.disable_progress_bar()
     try:
@@ -125,7 +149,10 @@ def _load(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -
             return model
     except NotImplementedError:
         pass
-    say(f"{path}: documents can't share a packed row in this architecture; they are computed one by one, more slowly")
+    say(
+        f"{path}: documents can't share a packed row in this architecture; those of similar length are computed "
+        f"together, padded at their ends, which is slower"
+    )
     model = load("eager")
     if not computes_exactly(model):
         raise UserError(
@@ -135,9 +162,9 @@ def _load(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -
     return model
 
 
-def _load_encoder_decoder(path: Path | str, dtype: torch.dtype | str, trust_remote_code: bool) -> Any:
+def _load_encoder_decoder(path: Path | str, given: Mapping[str, Any]) -> Any:
     logging.disable_progress_bar()
-    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code).eval()
+    model = AutoModelForSeq2SeqLM.from_pretrained(path, **given).eval()
     # What some bases force answers to begin or end with is not what they are tuned to answer.
     model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
     if not seq2seq.computes_exactly(model, head_of(model)):
@@ -165,9 +192,3 @@ def _unusable(name: str, what: str, error: Exception) -> UserError:
         f"base {name} {what}: {first} Check the name (a Hub id is owner/model), the connection, and that a directory "
         f"holds config.json, the weights and the tokenizer."
     )
-
-
-def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """(all parameters, those that are trained); tied ones count once."""
-    parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

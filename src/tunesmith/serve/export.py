@@ -15,13 +15,15 @@ def export_merged(trained: Path, folder: Path, *, base: str | None = None, trust
     """Write the model in `trained` to `folder`, its adapter (if it has one) merged into the weights; returns `folder`.
 
     base: the base it was trained on, as its recipe names it; by default the one that an adapter names.
-    Raises UserError when nothing has been trained yet, or when `folder` holds something already.
+    An adapter on a quantised base is merged into the weights that it was trained on, written out in fp32.
+    Raises UserError when nothing has been trained yet, when `folder` holds something already, or when the method's
+    part can't be merged (virtual tokens, bottleneck adapters).
     """
     if not trained.is_dir():
         raise UserError(f"{trained.parent} has no trained model yet. Finish it: tunesmith run {trained.parent}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty, and export overwrites nothing. Name a new folder.")
-    loaded = load_trained(trained, base=base, trust_remote_code=trust_remote_code)
+    loaded = load_trained(trained, base=base, trust_remote_code=trust_remote_code, whole=True)
     return save_model(
         merge(loaded.model),
         loaded.tokenizer,

@@ -13,7 +13,9 @@ from tunesmith.base.conversation import Message
 from tunesmith.base.errors import TunesmithError
 from tunesmith.base.files import written_aside
 from tunesmith.model.load import load_tokenizer
-from tunesmith.model.losses import causal_model
+from tunesmith.model.parts import causal_model
+from tunesmith.model.quantized import FILE as QUANTIZATION
+from tunesmith.model.quantized import is_quantized, save_quantization
 from tunesmith.tokens.templates import prompt_ids
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -30,7 +32,18 @@ The chat template is saved with the tokenizer: prompts have to be made by it, as
 `{stop}`, which the generation config names.
 """
 WHOLE = "Transformers loads this folder as it is."
-ADAPTER = "It is a LoRA adapter: load the base, then `PeftModel.from_pretrained(base, folder)` of PEFT puts this on it."
+ADAPTER = """\
+What is here ({what}) stands beside the base: load the base{how}, then `PeftModel.from_pretrained(base, folder)` of PEFT
+puts this on it.{more}"""
+WHAT = {
+    "LORA": "a LoRA adapter",
+    "BOTTLENECK": "bottleneck adapters",
+    "PROMPT_TUNING": "virtual tokens, by prompt tuning",
+    "P_TUNING": "virtual tokens, by p-tuning",
+    "PREFIX_TUNING": "a prefix of every layer, by prefix tuning",
+}
+QUANTIZED = f" with the `BitsAndBytesConfig` that `{QUANTIZATION}` spells out"
+FIRST = " `import tunesmith.model.bottleneck` before, which makes the method known to PEFT."
 
 
 def save_model(
@@ -85,16 +98,24 @@ def _write(model: Any, tokenizer: Any, folder: Path, base: str, stop_ids: Sequen
         model.peft_config["default"].base_model_name_or_path = base  # not a path into the package, for the pocket model
         model.save_pretrained(folder, save_embedding_layers=False)  # or it would ask the Hub for the vocabulary size
         causal_model(model).generation_config.save_pretrained(folder)
+        save_quantization(model, folder)
     tokenizer.save_pretrained(folder)
     card = CARD.format(
         library="transformers" if whole else "peft",
         title="A tuned model" if whole else "An adapter",
         version=__version__,
         base=base,
-        loading=WHOLE if whole else ADAPTER,
+        loading=WHOLE if whole else _loading(model),
         stop=tokenizer.convert_ids_to_tokens(stop_ids[0]),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")  # over the placeholder that PEFT writes
+
+
+def _loading(model: Any) -> str:
+    """How an adapter is loaded."""
+    kind = str(model.active_peft_config.peft_type.value)
+    how = QUANTIZED if is_quantized(model) else ""
+    return ADAPTER.format(what=WHAT[kind], how=how, more=FIRST if kind == "BOTTLENECK" else "")
 
 
 def _check(folder: Path, tokenizer: Any, stop_ids: Sequence[int], trust_remote_code: bool) -> None:
