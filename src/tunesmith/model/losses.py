@@ -71,7 +71,7 @@ def supervised_loss(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUN
     tokens, `chunk` of them at a time, and its gradient is taken in the same pass, so no logits outlive their chunk.
     compiled: run what `torch.compile` makes of both; rows of one length are compiled once.
     """
-    head, hidden = head_of(model), _hidden(model, row, compiled)
+    head, hidden = head_of(model), hidden_of(model, row, compiled)
     sum_of_losses = _compiled(_sum_of_losses, dynamic=True) if compiled else _sum_of_losses
     return chunked_loss(lambda part, here: sum_of_losses(head, part, row.targets[here]), head, hidden, chunk)
 
@@ -90,13 +90,13 @@ def chunked_loss(loss_of: Callable[[Tensor, slice], Tensor], head: nn.Module, hi
 @torch.no_grad()
 def token_losses(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUNK) -> Tensor:
     """(S,) the loss (nats, fp32) of each supervised token of the row, in the row's order, without gradients."""
-    head, hidden = head_of(model), _hidden(model, row)
+    head, hidden = head_of(model), hidden_of(model, row)
     parts = zip(torch.split(hidden, chunk), torch.split(row.targets, chunk), strict=True)
     losses = [F.cross_entropy(head(part).float(), targets, reduction="none") for part, targets in parts]
     return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
 
-def _hidden(model: PreTrainedModel, row: PackedRow, compiled: bool = False) -> Tensor:
+def hidden_of(model: PreTrainedModel, row: PackedRow, compiled: bool = False) -> Tensor:
     """(S, W) what the decoder says at the positions that predict supervised tokens."""
     if is_encoder_decoder(causal_model(model)):
         return hidden_at_labels(causal_model(model), row.ids, row.predicting, row.layout.boundaries)
