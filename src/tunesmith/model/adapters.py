@@ -73,11 +73,12 @@ def prepare_method(model: Any, method: Method | str, *, seed: int = 0, tokenizer
                 else "the base model was loaded without quantisation; `load_base` has to be told `quantized=True`."
             )
         )
+    training = model.training
     prepared = _unfrozen(model, method) if method.name == "full" else _with_adapter(model, method, seed, tokenizer)
     for parameter in prepared.parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
-    return prepared
+    return prepared.train(training)  # PEFT's wrapper starts in training mode, whatever is in it
 
 
 def load_adapter(model: Any, directory: Path) -> Any:
@@ -170,6 +171,8 @@ def _config(model: Any, method: Method) -> Any:
 
     task = "SEQ_2_SEQ_LM" if getattr(model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
     prompt = {"task_type": task, "num_virtual_tokens": method.tokens}
+    if method.name != "prefix":
+        prompt["num_attention_heads"] = 1  # PEFT asks for it, for prefixes alone; recurrent models have none
     width = method.width or model.config.get_text_config().hidden_size
     match method.name:
         case "lora" | "qlora":
