@@ -1,0 +1,81 @@
+"""A small training as torchrun starts it: python -m torch.distributed.run ... worker.py FOLDER KEY=VALUE ..."""
+
+import json
+import os
+import signal
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+warnings.simplefilter("ignore")
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tiny import tiny_llama  # noqa: E402
+
+from tunesmith.base.errors import TunesmithError  # noqa: E402
+from tunesmith.base.ranks import joined  # noqa: E402
+from tunesmith.model.adapters import prepare_method  # noqa: E402
+from tunesmith.tokens.batches import plan_epochs  # noqa: E402
+from tunesmith.tokens.encoded import Encoded  # noqa: E402
+from tunesmith.train import loop, trainer  # noqa: E402
+from tunesmith.train.settings import TrainSettings  # noqa: E402
+from tunesmith.train.sharding import trained_weights  # noqa: E402
+
+SETTINGS = TrainSettings(learning_rate=1e-2, tokens_per_step=256, tokens_per_batch=64, weight_decay=0.1, warmup=0.0)
+
+
+def sequences():
+    rng = np.random.default_rng(0)
+    for length in rng.integers(6, 30, size=70):
+        ids = (rng.integers(61) + np.arange(length)) % 61
+        yield Encoded(ids.astype(np.int32), np.arange(length) >= length // 2)
+
+
+def train(folder, ranks=None, method="full", die=None, **changes):
+    """die: (rank, step, how): that rank is killed, stopped or fails as that step is done."""
+    model, store = tiny_llama(61, tie_word_embeddings=True), list(sequences())
+    if method != "full":
+        model = prepare_method(model, method, rank=4)
+    settings = replace(SETTINGS, **changes)
+    plan = plan_epochs(
+        lambda epoch: np.random.default_rng(epoch).permutation(len(store)),
+        np.array([len(sequence) for sequence in store]),
+        tokens_per_batch=settings.tokens_per_batch,
+        batches_per_step=settings.batches_per_step,
+        epochs=2,
+        seed=0,
+    )
+    if die and ranks and ranks.rank == die[0]:
+        counted = trainer.Trainer.step_done
+
+        def dying(self, *facts):
+            counted(self, *facts)
+            if self.done.step == die[1]:
+                os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "ask": signal.SIGTERM}[die[2]])
+
+        trainer.Trainer.step_done = dying
+    result = loop.train(model, store, plan, settings, folder, ranks=ranks)
+    return result, trained_weights(model)
+
+
+def main(folder, *given):
+    options = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in given)}
+    try:
+        with joined() as ranks:
+            _, weights = train(Path(folder), ranks, **options)
+            if ranks.is_main:
+                save_file(weights, Path(folder) / "weights.safetensors")
+            ranks.meet("end")
+    except TunesmithError as error:
+        (Path(folder) / f"error-{os.environ['RANK']}.txt").write_text(str(error))
+        raise SystemExit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*sys.argv[1:])
