@@ -183,7 +183,7 @@ def test_tokens_that_changed_places_are_refused():
 def test_a_teacher_of_another_kind_is_refused(tmp_path):
     tokenizer = byte_tokenizer()
     name = saved(tiny_t5(len(tokenizer)), tokenizer, tmp_path)
-    with pytest.raises(UserError, match="teacher .* is an encoder-decoder, and the base is a decoder"):
+    with pytest.raises(UserError, match=r"teacher .* is an encoder-decoder, and the base is a decoder"):
         load_distillation(name, tiny_llama(len(tokenizer)), tokenizer, temperature=2.0, share=0.5)
 
 

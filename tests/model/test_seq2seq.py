@@ -14,6 +14,7 @@ from tunesmith.model.adapters import load_adapter, merge, prepare_method
 from tunesmith.model.generate import generate, new_tokens_limit, stream
 from tunesmith.model.load import is_encoder_decoder, load_base
 from tunesmith.model.losses import PackedRow, head_of, supervised_loss, token_losses
+from tunesmith.model.noise import embedding_noise
 from tunesmith.model.seq2seq import computes_exactly, start_token
 from tunesmith.tokens.batches import make_batch
 from tunesmith.tokens.encoded import Encoded
@@ -107,6 +108,30 @@ def test_a_pair_is_not_touched_by_what_it_shares_its_row_with():
     others = sum(int(one.supervised.sum()) for one in drawn[:-1])
     before, after = (token_losses(model, row_of(some)) for some in (drawn, changed))
     assert torch.equal(before[:others], after[:others]) and not torch.equal(before, after)
+
+
+def embedded(model, row):
+    """What both parts embed for a row: (N, L, W) of each call."""
+    found = []
+    embeddings = {part.get_input_embeddings() for part in (model.get_encoder(), model.get_decoder())}
+    handles = [one.register_forward_hook(lambda module, inputs, output: found.append(output)) for one in embeddings]
+    supervised_loss(model, row)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("build", [t5, bart])
+def test_noise_on_embeddings_is_that_of_each_pairs_own_lengths(build):
+    model, drawn, alpha = build().train(), sequences()[1:], 0.5
+    plain_ones = embedded(model, row_of(drawn))
+    with embedding_noise(model, alpha):
+        noisy = embedded(model, row_of(drawn))
+    pairs = zip(noisy, plain_ones, strict=True)
+    largest = torch.cat([(one - other).abs().amax((1, 2)) for one, other in pairs])
+    lengths = np.array([(start, end - start) for one in drawn for _, start, end in one.turns])
+    bounds = torch.tensor(alpha / np.sqrt(lengths.ravel() * 32)).sort().values
+    assert ((largest.sort().values <= 1.0001 * bounds) & (largest.sort().values >= 0.8 * bounds)).all()
 
 
 def test_a_row_without_supervised_tokens_has_no_loss():

@@ -23,11 +23,12 @@ def embedding_noise(model: Any, alpha: float) -> Iterator[None]:
     if alpha == 0:
         yield
         return
-    handle = causal_model(model).get_input_embeddings().register_forward_hook(_Noise(alpha))
+    handles = [embedding.register_forward_hook(_Noise(alpha)) for embedding in _embeddings_of(causal_model(model))]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -45,6 +46,12 @@ def documents_of(lengths: Tensor | None) -> Iterator[None]:
 def is_noisy(embedding: nn.Module) -> bool:
     """Whether this embedding gets noise now."""
     return embedding.training and any(isinstance(hook, _Noise) for hook in embedding._forward_hooks.values())
+
+
+def _embeddings_of(model: Any) -> set[nn.Module]:
+    """What embeds token ids: of an encoder-decoder that are modules of its two parts, though they share a matrix."""
+    parts = [model.get_encoder(), model.get_decoder()] if model.config.is_encoder_decoder else [model]
+    return {part.get_input_embeddings() for part in parts}
 
 
 class _Noise:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from tunesmith.base.errors import UserError
+from tunesmith.model.noise import documents_of
 from tunesmith.tokens.seq2seq import Group, Pairs, groups_of
 
 
@@ -55,18 +56,18 @@ def hidden_at_labels(model: PreTrainedModel, ids: Tensor, predicting: Tensor, bo
 
 def _group_hidden(model: PreTrainedModel, ids: Tensor, group: Group, start: int) -> Tensor:
     """(labels, W) of one group, pair after pair."""
-    read, seen, given, flat = (
-        torch.from_numpy(array).to(ids.device) for array in (group.read, group.seen, group.given, group.flat)
-    )
-    seen = seen.long()
-    encoded = model.get_encoder()(input_ids=ids[read], attention_mask=seen).last_hidden_state
+    arrays = group.read, group.seen.astype(np.int64), group.given, group.produced, group.flat
+    read, seen, given, produced, flat = (torch.from_numpy(array).to(ids.device) for array in arrays)
+    with documents_of(seen.sum(1, keepdim=True)):
+        encoded = model.get_encoder()(input_ids=ids[read], attention_mask=seen).last_hidden_state
     first = ids.new_full((len(read), 1), start)
-    decoded = model.get_decoder()(
-        input_ids=torch.cat([first, ids[given]], dim=1),
-        encoder_hidden_states=encoded,
-        encoder_attention_mask=seen,
-        use_cache=False,
-    ).last_hidden_state
+    with documents_of(produced[:, None]):
+        decoded = model.get_decoder()(
+            input_ids=torch.cat([first, ids[given]], dim=1),
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=seen,
+            use_cache=False,
+        ).last_hidden_state
     hidden: Tensor = decoded.flatten(0, 1).index_select(0, flat)
     return hidden
 

@@ -61,6 +61,7 @@ class Group:
     read (N, E): places in the row of the tokens that the encoder reads; padding repeats the pair's last.
     seen (N, E): False at padding.
     given (N, D - 1): places of the tokens that the decoder is given after the start token, the turn without its last.
+    produced (N,): how many tokens the decoder produces of each.
     flat: of the pairs' supervised tokens, one pair after another, where each is predicted in the group's (N * D) rows.
     tokens: the places in the packed row of these supervised tokens.
     """
@@ -68,6 +69,7 @@ class Group:
     read: Places
     seen: NDArray[np.bool_]
     given: Places
+    produced: Places
     flat: Places
     tokens: Places
 
@@ -81,7 +83,7 @@ def _group(pairs: Pairs, members: Places) -> Group:
     starts, middles, ends = pairs.starts[members], pairs.middles[members], pairs.ends[members]
     read, seen = _rows(starts, middles)
     labels, real = _rows(middles, ends)
-    return Group(read, seen, labels[:, :-1], np.flatnonzero(real.ravel()), labels[real])
+    return Group(read, seen, labels[:, :-1], ends - middles, np.flatnonzero(real.ravel()), labels[real])
 
 
 def _rows(starts: Places, ends: Places) -> tuple[Places, NDArray[np.bool_]]:
