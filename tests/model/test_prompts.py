@@ -7,8 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import tiny_llama
-from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tunesmith.base.errors import UserError
 from tunesmith.model.adapters import prepare_method
