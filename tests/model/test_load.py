@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast, T5Config
+from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from tunesmith.base.errors import UserError
 from tunesmith.model.adapters import merge, prepare_method
@@ -61,13 +61,6 @@ def test_a_model_without_a_tokenizer_is_refused(model, tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no tokenizer"):
         load_tokenizer(str(tmp_path))
-
-
-def test_an_encoder_decoder_is_refused(model, tmp_path):
-    save(model, tmp_path)
-    T5Config(vocab_size=10, d_model=8, num_layers=1, num_heads=1).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="encoder-decoder"):
-        load_base(str(tmp_path))
 
 
 def test_an_unknown_type_is_refused(model, tmp_path):

@@ -221,6 +221,7 @@ def test_a_directory_loads_with_the_saved_weights_and_the_decoders_start(tokeniz
     loaded = load_base(folder)
     assert is_encoder_decoder(folder) and not is_encoder_decoder("pocket")
     assert start_token(loaded.model) == 3 and not loaded.model.training
+    assert loaded.model.generation_config.decoder_start_token_id == 3
     weights = dict(model.named_parameters())
     assert all(torch.equal(p, weights[name]) for name, p in loaded.model.named_parameters())
     assert load_base(folder, dtype="bfloat16").model.lm_head.weight.dtype == torch.bfloat16

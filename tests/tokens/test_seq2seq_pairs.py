@@ -12,7 +12,7 @@ from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.rendering import shipped_template
 from tunesmith.tokens.seq2seq import Pairs, continuations, groups_of, halved
 from tunesmith.tokens.supervise import Rules, encode, encode_conversation
-from tunesmith.tokens.templates import prompt_ids, stop_token_ids
+from tunesmith.tokens.templates import chat_template_of, prompt_ids, stop_token_ids
 
 
 def drawn(seed, count=12):
@@ -155,3 +155,13 @@ def test_plain_text_is_read_up_to_its_middle_and_produced_from_there():
     )
     assert max(map(len, many)) <= 31
     assert sum(int(part.supervised.sum()) for part in many) == 120 + 2 - 15  # all but the first half sequence
+
+
+def test_an_encoder_decoder_without_a_template_gets_one_of_its_kind():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    assert chat_template_of(tokenizer, encoder_decoder=True).text == shipped_template("seq2seq")
+    assert chat_template_of(tokenizer).text == shipped_template("alpaca")
+    assert chat_template_of(tokenizer, "plain", encoder_decoder=True).text == shipped_template("plain")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    assert chat_template_of(tokenizer, encoder_decoder=True).text == tokenizer.chat_template

@@ -167,6 +167,7 @@ def _load_encoder_decoder(path: Path | str, given: Mapping[str, Any]) -> Any:
     model = AutoModelForSeq2SeqLM.from_pretrained(path, **given).eval()
     # What some bases force answers to begin or end with is not what they are tuned to answer.
     model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
+    model.generation_config.decoder_start_token_id = seq2seq.start_token(model)  # saved, whatever serves the model
     if not seq2seq.computes_exactly(model, head_of(model)):
         raise UserError(
             f"base {path}: {model.config.model_type} models compute their logits in a way Tunesmith does not know, so "

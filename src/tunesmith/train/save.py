@@ -81,7 +81,8 @@ def _generation_config(config: GenerationConfig, tokenizer: Any, stop_ids: Seque
     try:
         config.validate(strict=True)
     except ValueError:  # some other contradiction of the base's: a config of the tokens alone serves the model too
-        return GenerationConfig(bos_token_id=config.bos_token_id, **tokens)
+        starts = {name: getattr(config, name) for name in ("bos_token_id", "decoder_start_token_id")}
+        return GenerationConfig(**starts, **tokens)
     return config
 
 
