@@ -1,9 +1,11 @@
 """The schedule's golden values, and which parameters are decayed."""
 
 import pytest
+import torch
 
 from tunesmith.base.errors import UserError
-from tunesmith.train.optimizer import build_optimizer, learning_rate
+from tunesmith.train.checkpoint import Checkpoints
+from tunesmith.train.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tunesmith.train.settings import TrainSettings
 
 
@@ -49,3 +51,42 @@ def test_all_faults_of_settings_are_told_together_with_the_remedy():
 
 def test_a_step_is_some_packed_rows():
     assert TrainSettings(tokens_per_step=32768, tokens_per_batch=4096).batches_per_step == 8
+
+
+def test_wsd_stays_at_the_peak_and_falls_at_the_end():
+    found = rates(20, warmup=0.1, schedule="wsd", decay=0.25, floor=0.0)
+    assert found[:2] == [0.5, 1] and found[2:16] == [1] * 14
+    assert found[15:] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+    assert rates(3, warmup=0.0, schedule="wsd", decay=1.0, floor=0.0) == pytest.approx([1, 0.5, 0])
+
+
+def test_warmup_in_steps():
+    assert rates(20, warmup_steps=4, schedule="constant")[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert rates(2, warmup_steps=100, schedule="constant") == [1, 1]  # never all of the steps
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "adafactor"])
+def test_every_optimizer_learns_and_its_state_comes_back_to_the_bit(build, tmp_path, name):
+    if name == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    settings = TrainSettings(optimizer=name, weight_decay=0.1)
+    ids = torch.arange(24).repeat(4, 1)
+
+    def update(model, optimizer):
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        set_learning_rate(optimizer, 1e-2 if name != "adafactor" else 0.3)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    model = build()
+    optimizer = build_optimizer(model, settings)
+    losses = [update(model, optimizer) for _ in range(6)]
+    assert losses[-1] < 0.7 * losses[0]
+    Checkpoints(tmp_path, model, optimizer, owner="me").save({"step": 6})
+    again = build()
+    restored = build_optimizer(again, settings)
+    assert Checkpoints(tmp_path, again, restored, owner="me").load_newest() == {"step": 6}
+    assert update(again, restored) == update(model, optimizer)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))

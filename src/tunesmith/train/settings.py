@@ -71,6 +71,16 @@ class TrainSettings:
                 f"tokens_per_step {step} is not a multiple of tokens_per_batch {batch}, so no number of packed rows "
                 f"makes a step; the nearest that is: {nearest}",
             ),
+            (
+                self.sharding == "none" or self.optimizer == "adamw",
+                f"sharding fsdp goes with optimizer adamw, not {self.optimizer}, whose state can't be cut into parts",
+            ),
+            (
+                self.warmup_steps is None or self.warmup_steps >= 0,
+                f"warmup_steps {self.warmup_steps} is below 0; give the number of steps, or warmup, a share of them",
+            ),
+            (0 < self.decay <= 1, f"decay {self.decay} is not a share of the steps; give above 0 to 1, like 0.2"),
+            (self.skip_non_finite >= 0, f"skip_non_finite {self.skip_non_finite} is below 0; 0 leaves out no step"),
             (0 <= self.warmup < 1, f"warmup {self.warmup} is not a share of the steps; give 0 to below 1, like 0.03"),
             (0 <= self.floor <= 1, f"floor {self.floor} is not a share of the peak; give 0 to 1, like 0.1"),
             (self.clip >= 0, f"clip {self.clip} is below 0; give the largest norm wanted, or 0 for none"),
