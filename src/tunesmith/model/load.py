@@ -19,7 +19,7 @@ from tunesmith.model import seq2seq
 from tunesmith.model.adapters import load_adapter
 from tunesmith.model.attention import NAME
 from tunesmith.model.losses import computes_exactly, head_of
-from tunesmith.model.quantized import dequantized, nf4, saved_type
+from tunesmith.model.quantized import dequantized, nf4, saved_type, stay_as_quantized
 from tunesmith.model.quantized import parameter_counts as parameter_counts
 
 POCKET = "pocket"
@@ -140,7 +140,9 @@ def _load(path: Path | str, given: Mapping[str, Any]) -> Any:
     """
 
     def load(implementation: str) -> Any:
-        return AutoModelForCausalLM.from_pretrained(path, attn_implementation=implementation, **given)
+        return stay_as_quantized(
+            AutoModelForCausalLM.from_pretrained(path, attn_implementation=implementation, **given)
+        )
 
     logging.disable_progress_bar()
     try:
@@ -164,7 +166,7 @@ def _load(path: Path | str, given: Mapping[str, Any]) -> Any:
 
 def _load_encoder_decoder(path: Path | str, given: Mapping[str, Any]) -> Any:
     logging.disable_progress_bar()
-    model = AutoModelForSeq2SeqLM.from_pretrained(path, **given).eval()
+    model = stay_as_quantized(AutoModelForSeq2SeqLM.from_pretrained(path, **given)).eval()
     # What some bases force answers to begin or end with is not what they are tuned to answer.
     model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
     model.generation_config.decoder_start_token_id = seq2seq.start_token(model)  # saved, whatever serves the model

@@ -41,6 +41,18 @@ def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
+def stay_as_quantized(model: Any) -> Any:
+    """The model, so that its weights remain what they are.
+
+    On processors with AVX512-BF16, bitsandbytes 0.50 repacks a layer's weights, rounded, at its first forward pass
+    that is not training, and from then on no gradient flows through that layer. So that is turned off.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
 def is_quantized(model: Any) -> bool:
     """Whether frozen weights are held in a few bits."""
     return bool(getattr(causal_model(model), "is_quantized", False))
