@@ -2,15 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
+from transformers import Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
 
 from tunesmith.base.errors import UserError
 from tunesmith.model.adapters import merge, prepare_method
 from tunesmith.model.attention import packs
+from tunesmith.model.generate import generate
 from tunesmith.model.load import load_base, load_tokenizer, parameter_counts
+from tunesmith.model.losses import PackedRow, supervised_loss
+from tunesmith.tokens.batches import make_batch
+from tunesmith.tokens.encoded import Encoded
 
 IDS = torch.arange(12)[None]
 
@@ -44,6 +50,31 @@ def test_attention_that_cannot_be_packed_falls_back_and_says_so(tmp_path, capsys
     assert not packs(loaded.model)
     said = capsys.readouterr().err
     assert "similar length" in said and ":dog:" in said  # names are shown as they are, not as emoji
+
+
+def test_a_recurrent_model_is_computed_in_padded_batches_and_answers(tmp_path, capsys):
+    torch.manual_seed(0)
+    config = MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=300, state_size=4, initializer_range=0.5)
+    plain = MambaForCausalLM(config).eval()
+    loaded = load_base(str(save(plain, tmp_path))).model
+    assert not packs(loaded) and "padded at their ends" in capsys.readouterr().err
+    documents = [Encoded(np.arange(1, n + 1, dtype=np.int32), np.arange(n) > n // 2) for n in (9, 8, 3)]
+    row = PackedRow.of(make_batch(documents, range(3)), "cpu")
+    expected = []
+    for document in documents:
+        ids = torch.from_numpy(np.array(document.ids)).long()[None]
+        losses = F.cross_entropy(plain(ids).logits[0, :-1], ids[0, 1:], reduction="none")
+        expected.append(losses[torch.from_numpy(np.array(document.supervised[1:]))])
+    torch.testing.assert_close(supervised_loss(loaded, row), torch.cat(expected).sum())
+
+    prompts = [[3, 4, 5], [7], [9, 8]]
+    answers = []
+    for prompt in prompts:
+        out = plain.generate(
+            torch.tensor([prompt]), do_sample=False, max_new_tokens=6, eos_token_id=None, pad_token_id=0
+        )
+        answers.append(out[0, len(prompt) :].tolist())
+    assert generate(loaded, prompts, stop=[], max_new_tokens=6) == answers
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/model", "a/b/c"])

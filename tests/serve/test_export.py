@@ -9,6 +9,7 @@ from tiny import byte_tokenizer, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.base.errors import UserError
+from tunesmith.model.adapters import prepare_method
 from tunesmith.serve.export import export_merged
 from tunesmith.tokens.rendering import shipped_template
 
@@ -60,6 +61,17 @@ def test_an_adapter_is_merged_into_the_weights(trained, tmp_path):
     again = export_merged(tmp_path / "adapter", tmp_path / "again", base=str(tmp_path / "moved"))
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(again)), logits(merged))
     assert str(tmp_path / "moved") in (again / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "prompt", "prefix"])
+def test_what_can_not_be_merged_is_refused(trained, tmp_path, method):
+    adapted = prepare_method(AutoModelForCausalLM.from_pretrained(trained), method)
+    adapted.peft_config["default"].base_model_name_or_path = str(trained)
+    adapted.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(trained).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=f"method {method} can't be merged.*only lora and qlora"):
+        export_merged(tmp_path / "adapter", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten(trained, tmp_path):

@@ -12,6 +12,7 @@ from tunesmith import __version__
 from tunesmith.base.errors import TunesmithError
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.attention import packs
+from tunesmith.model.generate import generate
 from tunesmith.model.load import load_base, load_trained
 from tunesmith.train.save import save_model
 
@@ -68,6 +69,46 @@ def test_an_adapter(build, tokenizer, tmp_path):
     (tmp_path / "base").rename(tmp_path / "moved")
     moved = load_trained(tmp_path / "model", base=str(tmp_path / "moved"))
     torch.testing.assert_close(moved.model(IDS).logits, said)
+
+
+METHODS = {
+    "lora": ({"rank": 4, "rslora": True, "dora": True}, "a LoRA adapter"),
+    "bottleneck": ({"size": 8}, "`import tunesmith.model.bottleneck` before"),
+    "prompt": ({"tokens": 4}, "prompt tuning"),
+    "p_tuning": ({"tokens": 4, "width": 8}, "p-tuning"),
+    "prefix": ({"tokens": 4}, "prefix tuning"),
+    "prefix_projected": ({"tokens": 4, "width": 8}, "prefix tuning"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_every_method_saves_is_loaded_by_peft_and_by_us(build, tokenizer, tmp_path, method):
+    values, told = METHODS[method]
+    build().save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    base = load_base(str(tmp_path / "base"))
+    start = base.model(IDS).logits.detach()
+    model = prepare_method(base.model, method.removesuffix("_projected"), **values)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape) * 0.1)
+    said = model.eval()(IDS).logits.detach()
+    assert said.shape[1] != start.shape[1] or not torch.allclose(said, start, atol=1e-2)
+    save_model(model, base.tokenizer, tmp_path / "model", base=str(tmp_path / "base"), stop_ids=[7])
+    assert torch.equal(model(IDS).logits, said), "saving must not change the model"
+
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "model")
+    torch.testing.assert_close(plain.eval()(IDS).logits, said)
+    loaded = load_trained(tmp_path / "model").model
+    torch.testing.assert_close(loaded(IDS).logits, said)
+    prompts = [[5, 9, 11], [3]]
+    assert generate(loaded, prompts, stop=[], max_new_tokens=5) == generate(model, prompts, stop=[], max_new_tokens=5)
+    config = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert config.eos_token_id == [7, 2]
+    card = (tmp_path / "model/README.md").read_text()
+    assert told in card and "[More Information Needed]" not in card
+    assert not list((tmp_path / "model").glob("*.bin"))
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
