@@ -37,11 +37,12 @@ def hidden_states(
     positions: Tensor,
     layout: Layout,
     wanted: Tensor,
-    decode: Callable[..., Tensor] = decode,
+    compute: Callable[..., Tensor] = decode,
 ) -> Tensor:
     """(S, W) what the decoder says at the places `wanted` (S,) of the packed row `ids` (1, T) with `positions` (1, T).
 
-    decode: the function above, or what the compiler makes of it.
+    compute: `decode`, or what the compiler makes of it. Rows with virtual tokens have a length for every number of
+    documents and would be compiled for each, so they are not compiled, and neither are groups of documents.
     """
     decoder = decoder_of(model)
     if not packs(decoder) or is_prefix(model):
@@ -49,14 +50,15 @@ def hidden_states(
     embedding = decoder.get_input_embeddings()
     if not virtual_tokens(model) and not is_noisy(embedding):
         with packed(layout):
-            return decode(decoder, ids, positions)[0].index_select(0, wanted)
+            return compute(decoder, ids, positions)[0].index_select(0, wanted)
     # Outside of what may be compiled: noise is drawn anew for every row.
     with documents_of(_lengths(layout, ids.device)[None] if is_noisy(embedding) else None):
         embedded = embedding(ids)
     if virtual_tokens(model):
+        compute = decode
         embedded, positions, layout, wanted = before_documents(virtual_embeddings(model), embedded, layout, wanted)
     with packed(layout):
-        return decode(decoder, None, positions, embedded)[0].index_select(0, wanted)
+        return compute(decoder, None, positions, embedded)[0].index_select(0, wanted)
 
 
 def _in_groups(model: Any, decoder: PreTrainedModel, ids: Tensor, layout: Layout, places: Tensor) -> Tensor:
