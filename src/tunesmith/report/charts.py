@@ -16,6 +16,7 @@ from tunesmith.report.words import printable, whole
 
 ROW_HEIGHT = 30
 CURVE_HEIGHT, CURVE_TOP, CURVE_BOTTOM = 220, 12, 24  # pixels; room for half a label above, for the axis below
+LINES = 4  # kinds of line that style.css has
 SPAN = 1000  # units of the stretched drawing inside a curve's plot
 
 
@@ -121,60 +122,71 @@ def histogram(edges: Sequence[float], counts: Sequence[float], label: str) -> Ma
     return _beside(_y_labels([(0.0, "0"), (1.0, whole(top))], CURVE_TOP + 8), area)
 
 
-def curve(points: Sequence[Point], label: str, dots: Sequence[tuple[float, float, str]] = ()) -> Markup:
-    """A line through `points` with the band of their lowest and highest values; `dots` are (step, value, title)."""
-    first, last = 0.0, max(points[-1].step, 1.0)
+def curve(
+    points: Sequence[Point],
+    label: str,
+    dots: Sequence[tuple[float, float, str]] = (),
+    smooth: Sequence[tuple[float, float]] = (),
+) -> Markup:
+    """A line through `points` with the band of their lowest and highest values; `dots` are (step, value, title).
+
+    smooth: (step, value) of a second line, beside which the first one steps back.
+    """
     values = [v for p in points for v in (p.low, p.high)] + [value for _, value, _ in dots]
-    ticks = nice_ticks(min(values), max(values))
-    low, high = ticks[0], ticks[-1]
-
-    def x(step: float) -> float:
-        return (step - first) / (last - first)
-
-    def y(value: float) -> float:
-        return (high - value) / (high - low)
-
-    def path(corners: Sequence[tuple[float, float]]) -> str:
-        return " ".join(f"{SPAN * x(step):.1f},{SPAN * y(value):.1f}" for step, value in corners)
-
+    frame = _Frame(points[-1].step, nice_ticks(min(values), max(values)))
     band = [(p.step, p.high) for p in points] + [(p.step, p.low) for p in reversed(points)]
-    line = [(p.step, p.mean) for p in points]
-    stretched = element(
-        "svg",
-        element("polygon", class_="band", points=path(band)),
-        element("polyline", class_="curve", points=path(line), vector_effect="non-scaling-stroke"),
-        y=CURVE_TOP,
-        width="100%",
-        height=CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM,
-        viewBox=f"0 0 {SPAN} {SPAN}",
-        preserveAspectRatio="none",
-    )
-    inner = CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM
-    grid = [_level_line(CURVE_TOP + inner * y(tick)) for tick in ticks]
-    marks = [
-        element(
-            "circle", element("title", title), class_="seen", cx=f"{100 * x(s):.2f}%", cy=CURVE_TOP + inner * y(v), r=4
-        )
-        for s, v, title in dots
-    ]
-    steps = [tick for tick in nice_ticks(first, last) if first <= tick <= last]
-    below = [
-        element("text", whole(s), x=f"{100 * x(s):.2f}%", y=CURVE_HEIGHT - 6, text_anchor=_anchor_at(x(s)))
-        for s in steps
-    ]
-    area = element(
-        "svg",
-        *grid,
-        stretched,
-        *marks,
-        *below,
-        class_="area",
-        width="100%",
-        height=CURVE_HEIGHT,
-        role="img",
-        aria_label=label,
-    )
-    return _beside(_y_labels([(1 - y(tick), compact(tick)) for tick in ticks], CURVE_TOP), area)
+    drawn = [element("polygon", class_="band", points=frame.path(band))]
+    drawn.append(frame.line([(p.step, p.mean) for p in points], "raw" if smooth else "curve"))
+    if smooth:
+        drawn.append(frame.line(smooth, "curve"))
+    return frame.chart(drawn, dots, label)
+
+
+def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], label: str, last: float) -> Markup:
+    """Several lines of (step, value), named, each with dots where it was measured. last: step at the right end."""
+    ticks = nice_ticks(min(v for _, line in series for _, v in line), max(v for _, line in series for _, v in line))
+    frame = _Frame(last, ticks)
+    drawn = [frame.line(line, f"curve line-{index % LINES}") for index, (_, line) in enumerate(series)]
+    dots = [(s, v, f"{name} {compact(v)} at step {whole(s)}") for name, line in series for s, v in line]
+    return frame.chart(drawn, dots, label)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plot that curves are drawn into: steps from 0 to `last`, values from the first to the last of `ticks`."""
+
+    last: float
+    ticks: Sequence[float]
+
+    def x(self, step: float) -> float:
+        return step / max(self.last, 1.0)
+
+    def y(self, value: float) -> float:
+        return (self.ticks[-1] - value) / (self.ticks[-1] - self.ticks[0])
+
+    def path(self, corners: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{SPAN * self.x(step):.1f},{SPAN * self.y(value):.1f}" for step, value in corners)
+
+    def line(self, corners: Sequence[tuple[float, float]], kind: str) -> Markup:
+        return element("polyline", class_=kind, points=self.path(corners), vector_effect="non-scaling-stroke")
+
+    def chart(self, drawn: Sequence[Markup], dots: Sequence[tuple[float, float, str]], label: str) -> Markup:
+        """What was drawn stretched to the width there is, with dots, axes and grid around it."""
+        inner = CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM
+        box = {"y": CURVE_TOP, "width": "100%", "height": inner, "viewBox": f"0 0 {SPAN} {SPAN}"}
+        stretched = element("svg", *drawn, **box, preserveAspectRatio="none")
+        grid = [_level_line(CURVE_TOP + inner * self.y(tick)) for tick in self.ticks]
+        marks = []
+        for step, value, title in dots:
+            place = {"cx": f"{100 * self.x(step):.2f}%", "cy": CURVE_TOP + inner * self.y(value)}
+            marks.append(element("circle", element("title", title), class_="seen", **place, r=4))
+        below = []
+        for step in (tick for tick in nice_ticks(0.0, max(self.last, 1.0)) if 0 <= tick <= max(self.last, 1.0)):
+            place = {"x": f"{100 * self.x(step):.2f}%", "y": CURVE_HEIGHT - 6, "text_anchor": _anchor_at(self.x(step))}
+            below.append(element("text", whole(step), **place))
+        size = {"class_": "area", "width": "100%", "height": CURVE_HEIGHT, "role": "img", "aria_label": label}
+        area = element("svg", *grid, stretched, *marks, *below, **size)
+        return _beside(_y_labels([(1 - self.y(tick), compact(tick)) for tick in self.ticks], CURVE_TOP), area)
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:

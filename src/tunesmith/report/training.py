@@ -1,18 +1,28 @@
-"""Curves of the training run, from metrics.jsonl."""
+"""The training run from metrics.jsonl: curves, warnings, and how answers to the same prompts changed.
+
+Older runs lack some of the lines and numbers; whatever is absent is left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
 
 from markupsafe import Markup
 
 from tunesmith.report import charts
-from tunesmith.report.load import Fields, at, number
-from tunesmith.report.words import counted, decimal, whole
+from tunesmith.report.load import Fields, at, fields_at, number
+from tunesmith.report.words import clipped, counted, decimal, percent, short, spaced, whole
 
 DOTS_SHOWN = 200
+POINTS_SHOWN = 400
+CLUSTERS_SHOWN = 24
+WARNINGS_SHOWN = 30
+ANSWERS_SHOWN = 60
+TEXT_LENGTH = 2_000
+
+Series = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -21,14 +31,30 @@ class Curve:
     note: str
     chart: Markup
     last: float | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and its (step, answer, whether it differs from the one before) over the run."""
+
+    prompt: str
+    answers: list[tuple[float, str, bool]]
 
 
 @dataclass(frozen=True)
 class Training:
-    """The loss curve, smaller ones for what drove it, and sums over the run."""
+    """The loss curve, held-out losses, smaller curves for what drove it, warnings, samples, sums over the run."""
 
     loss: Curve
+    held_out: Curve | None
+    clusters: list[Curve]
+    clusters_omitted: int
     others: list[Curve]
+    warnings: list[tuple[float, str]]
+    warnings_omitted: int
+    samples: list[Sample]
+    facts: list[tuple[str, str, str]]
     steps: int
     loss_first: float
     loss_last: float
@@ -42,55 +68,145 @@ def training(metrics: Sequence[Fields]) -> Training | None:
     losses = _series(steps, "loss")
     if not losses:
         return None
-    evaluations = [dot for line in metrics for dot in _evaluation_dots(line)]
-    dots = evaluations[:: max(1, len(evaluations) // DOTS_SHOWN)]
+    levels, clusters = held_out_losses(metrics)
+    shown = [(name, series[:: max(1, len(series) // DOTS_SHOWN)]) for name, series in levels.items()]
+    dots = [(s, v, f"{name} {decimal(v)} at step {whole(s)}") for name, series in shown for s, v in series]
     window = max(1, len(losses) // 50)
+    said = warnings_of(metrics)
+    last = losses[-1][0]
     return Training(
-        loss=_curve("Loss", "nats per supervised token", losses, dots),
+        loss=_loss_curve(losses, dots, window),
+        held_out=_held_out_curve("Held-out loss", shown, last) if any(len(s) > 1 for s in levels.values()) else None,
+        clusters=[_held_out_curve(n, list(c.items()), last) for n, c in list(clusters.items())[:CLUSTERS_SHOWN]],
+        clusters_omitted=max(len(clusters) - CLUSTERS_SHOWN, 0),
         others=[_curve(title, note, series) for title, key, note in _OTHERS if len(series := _series(steps, key)) > 1],
+        warnings=said[:WARNINGS_SHOWN],
+        warnings_omitted=max(len(said) - WARNINGS_SHOWN, 0),
+        samples=samples_of(metrics),
+        facts=_facts(steps, levels),
         steps=len(steps),
         loss_first=sum(v for _, v in losses[:window]) / window,
         loss_last=sum(v for _, v in losses[-window:]) / window,
-        not_finite=len(steps) - len(losses),
+        not_finite=len(steps) - len(losses) + sum("skipped" in line for line in metrics),
         dots=bool(dots),
     )
 
 
 _OTHERS = (
+    ("Gradient norm", "grad_norm", "before clipping"),
     ("Learning rate", "learning_rate", "by step"),
-    ("Gradient norm", "grad_norm", "before clipping, by step"),
-    ("Speed", "tokens_per_second", "tokens a second, by step"),
+    ("Speed", "tokens_per_second", "tokens a second"),
+    ("Waiting for data", "waiting", "share of a step's time"),
+    ("Utilisation", "mfu", "share of the device's peak FLOP/s"),
+    ("Memory", "memory", "GiB, the most so far"),
 )
 
 
-def _series(steps: Sequence[Fields], key: str) -> list[tuple[float, float]]:
-    """(step, value) where the value is a finite number."""
+def held_out_losses(metrics: Sequence[Fields]) -> tuple[dict[str, Series], dict[str, dict[str, Series]]]:
+    """(step, loss) measured while training: by level, and by cluster and level."""
+    levels: dict[str, Series] = {}
+    clusters: dict[str, dict[str, Series]] = {}
+    for line in metrics:
+        step = number(line, "step")
+        if step is None:
+            continue
+        for name, found in fields_at(line, "evaluation").items():
+            level = spaced(name)
+            if (loss := number(found, "loss")) is not None:
+                levels.setdefault(level, []).append((step, loss))
+            for cluster, part in fields_at(found, "clusters").items():
+                value = number(part, "loss") if isinstance(part, dict) else number(part)
+                if value is not None:
+                    clusters.setdefault(str(cluster), {}).setdefault(level, []).append((step, value))
+    return levels, dict(sorted(clusters.items()))
+
+
+def warnings_of(metrics: Sequence[Fields]) -> list[tuple[float, str]]:
+    """(step, text) of what the run was warned of."""
+    lines = ((number(line, "step") or 0, at(line, "warning")) for line in metrics)
+    return [(step, clipped(text, TEXT_LENGTH)) for step, text in lines if isinstance(text, str)]
+
+
+def samples_of(metrics: Sequence[Fields]) -> list[Sample]:
+    """What was answered to each prompt over the run, the first and last measurements if there are many."""
+    answers: dict[str, list[tuple[float, str]]] = {}
+    for line in metrics:
+        step, samples = number(line, "step"), at(line, "samples")
+        for sample in samples if isinstance(samples, list) and step is not None else []:
+            prompt, answer = at(sample, "prompt"), at(sample, "answer")
+            if isinstance(prompt, str) and isinstance(answer, str):
+                answers.setdefault(prompt, []).append((step or 0, clipped(answer, TEXT_LENGTH)))
+    return [Sample(clipped(prompt, TEXT_LENGTH), _changes(given)) for prompt, given in answers.items()]
+
+
+def _changes(given: list[tuple[float, str]]) -> list[tuple[float, str, bool]]:
+    """The latest first, as that is what one looks for."""
+    marked = [(step, answer, index == 0 or answer != given[index - 1][1]) for index, (step, answer) in enumerate(given)]
+    kept = marked if len(marked) <= ANSWERS_SHOWN else marked[: ANSWERS_SHOWN // 2] + marked[-ANSWERS_SHOWN // 2 :]
+    return kept[::-1]
+
+
+def _facts(steps: Sequence[Fields], levels: dict[str, Series]) -> list[tuple[str, str, str]]:
+    """(name, value, explanation) of what the run comes down to."""
+    speeds, waits, shares, memory = (
+        [value for _, value in _series(steps, key)] for key in ("tokens_per_second", "waiting", "mfu", "memory")
+    )
+    found = []
+    if speeds:
+        found.append(("Speed", short(sorted(speeds)[len(speeds) // 2]), "tokens a second, in the median step"))
+    if shares:
+        found.append(("Utilisation", percent(sorted(shares)[len(shares) // 2]), "of the device's peak FLOP/s"))
+    if waits:
+        found.append(("Waiting", percent(sum(waits) / len(waits)), "of a step's time, for data"))
+    if memory:
+        found.append(("Memory", f"{decimal(max(memory), 2)} GiB", "at most"))
+    for level, series in list(levels.items())[:1]:
+        step, loss = min(series, key=lambda pair: pair[1])
+        found.append(("Best held-out loss", decimal(loss), f"on {level}, at step {whole(step)}"))
+    return found
+
+
+def _series(steps: Sequence[Fields], key: str) -> Series:
+    """(step, value) where the value is a finite number; memory in GiB."""
+    unit = 2**30 if key == "memory" else 1
     pairs = ((number(line, "step"), number(line, key)) for line in steps)
-    return [(step, value) for step, value in pairs if step is not None and value is not None]
+    return [(step, value / unit) for step, value in pairs if step is not None and value is not None]
+
+
+def _loss_curve(losses: Series, dots: Sequence[tuple[float, float, str]], window: int) -> Curve:
+    smooth = list(_smoothed(losses, window)) if window > 1 else []
+    return _curve("Loss", "nats per supervised token", losses, dots, smooth[:: -(-len(smooth) // POINTS_SHOWN) or 1])
+
+
+def _smoothed(series: Series, window: int) -> Iterator[tuple[float, float]]:
+    """Means of up to `window` steps on either side: without the lag of a running average."""
+    sums = [0.0, *accumulate(value for _, value in series)]
+    for index, (step, _) in enumerate(series):
+        reach = min(window, index, len(series) - 1 - index)
+        yield step, (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
 
 
 def _curve(
-    title: str, note: str, series: list[tuple[float, float]], dots: Sequence[tuple[float, float, str]] = ()
+    title: str,
+    note: str,
+    series: Series,
+    dots: Sequence[tuple[float, float, str]] = (),
+    smooth: Series | None = None,
 ) -> Curve:
     steps, values = [step for step, _ in series], [value for _, value in series]
-    label = (
-        f"{title} over {counted(len(series), 'step')}: from {charts.compact(values[0])} "
+    points = charts.downsample(steps, values, POINTS_SHOWN)
+    chart = charts.curve(points, _label(title, values, "step"), dots, smooth or ())
+    return Curve(title, note, chart, values[-1])
+
+
+def _held_out_curve(title: str, series: Sequence[tuple[str, Series]], last: float) -> Curve:
+    values = [value for _, line in series for _, value in line]
+    chart = charts.lines(series, _label(title, values, "measurement"), max(last, *(line[-1][0] for _, line in series)))
+    return Curve(title, "nats per supervised token", chart, values[-1], tuple(name for name, _ in series))
+
+
+def _label(title: str, values: Sequence[float], unit: str) -> str:
+    return (
+        f"{title} over {counted(len(values), unit)}: from {charts.compact(values[0])} "
         f"to {charts.compact(values[-1])}, lowest {charts.compact(min(values))}, highest {charts.compact(max(values))}."
     )
-    return Curve(title, note, charts.curve(charts.downsample(steps, values), label, dots), values[-1])
-
-
-def _evaluation_dots(line: Fields) -> Iterator[tuple[float, float, str]]:
-    """Losses measured on held-out rows during training, under whatever names the evaluators gave them."""
-    step = number(line, "step")
-    for name, value in _leaves(at(line, "evaluation")):
-        if step is not None and "loss" in name:
-            yield step, value, f"{name} {decimal(value)} at step {whole(step)}"
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name} {key}".strip())
-    elif (found := number(value)) is not None:
-        yield name, found
