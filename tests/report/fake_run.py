@@ -92,7 +92,7 @@ def fake_run(
     (folder / "recipe.yaml").write_text(RECIPE + f"# {text}\n" * bool(text), "utf-8", "replace")
     _ledger(folder / "ledger", clusters, rng, text.encode("utf-8", "replace").decode())  # as Parquet must have it
     _write(folder / "tokens/summary.json", _tokens(clusters, rng, text))
-    _lines(folder / "metrics.jsonl", _metrics(steps, rng))
+    _lines(folder / "metrics.jsonl", _metrics(steps, rng, list(clusters), text))
     _write(folder / "evaluation/summary.json", _summary(clusters, gain, rng, text))
     _lines(folder / "evaluation/items.jsonl", _items(clusters, items, gain, rng, text))
     return folder
@@ -231,7 +231,7 @@ def _tokens(clusters: dict[str, tuple[str, ...]], rng: np.random.Generator, text
     }
 
 
-def _metrics(steps: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _metrics(steps: int, rng: np.random.Generator, clusters: list[str], text: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
         share = step / steps
@@ -247,12 +247,29 @@ def _metrics(steps: int, rng: np.random.Generator) -> list[dict[str, Any]]:
                 "tokens": step * 8192,
                 "supervised_tokens": step * 2000,
                 "tokens_per_second": 34_000 + float(rng.normal(0, 900)),
+                "waiting": abs(float(rng.normal(0.02, 0.02))),
+                "mfu": 0.61 + float(rng.normal(0, 0.015)),
+                "memory": 2**30 * (1.9 - 0.4 * math.exp(-40 * share)),
                 "seconds": step * 0.24,
             }
         )
         if step % (steps // 6 or 1) == 0:
-            rows.append({"step": step, "evaluation": {"new_items": {"loss": loss + 0.11, "tokens": 4000}}})
+            rows += _measurement(step, loss, clusters, text)
     return rows
+
+
+def _measurement(step: int, loss: float, clusters: list[str], text: str) -> list[dict[str, Any]]:
+    """What is measured while training: losses by level and cluster, and answers; and a warning."""
+    parts = {name: {"loss": loss + 0.03 * index, "tokens": 400} for index, name in enumerate(clusters)}
+    levels = {"new_items": {"loss": loss + 0.11, "tokens": 4000, "clusters": parts}}
+    levels["new_clusters"] = {"loss": loss + 0.6, "tokens": 900, "clusters": {f"paraphrase {text}".strip(): loss + 0.6}}
+    answers = [{"prompt": f"{said[0]} {text}".strip(), "answer": f"{said[3 - step % 2]} {text}"} for said in SAID[:3]]
+    warning = f"the device idles: 24% of the last 50 steps went into waiting for data. {text}".strip()
+    return [
+        {"step": step, "evaluation": levels},
+        {"step": step, "samples": answers},
+        {"step": step, "warning": warning, "cause": "device idles"},
+    ]
 
 
 def _estimate(mean: float, n: int) -> dict[str, float]:

@@ -142,12 +142,16 @@ def curve(
     return frame.chart(drawn, dots, label)
 
 
-def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], label: str, last: float) -> Markup:
-    """Several lines of (step, value), named, each with dots where it was measured. last: step at the right end."""
-    ticks = nice_ticks(min(v for _, line in series for _, v in line), max(v for _, line in series for _, v in line))
+def lines(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], label: str, last: float) -> Markup:
+    """Several lines, each a name, the kind of its stroke and (step, value) pairs, which dots show as well.
+
+    last: step at the right end.
+    """
+    values = [value for *_, line in series for _, value in line]
+    ticks = nice_ticks(min(values), max(values))
     frame = _Frame(last, ticks)
-    drawn = [frame.line(line, f"curve line-{index % LINES}") for index, (_, line) in enumerate(series)]
-    dots = [(s, v, f"{name} {compact(v)} at step {whole(s)}") for name, line in series for s, v in line]
+    drawn = [frame.line(line, f"curve line-{kind % LINES}") for _, kind, line in series]
+    dots = [(s, v, f"{name} {compact(v)} at step {whole(s)}") for name, _, line in series for s, v in line]
     return frame.chart(drawn, dots, label)
 
 

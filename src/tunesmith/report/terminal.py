@@ -14,6 +14,7 @@ from rich.text import Text
 from tunesmith.base.progress import say
 from tunesmith.report.load import at, fields_at, load_run
 from tunesmith.report.provenance import dropped
+from tunesmith.report.training import training
 from tunesmith.report.words import clipped, percent
 
 BAR = 30  # characters of the longest bar
@@ -48,6 +49,23 @@ def print_data(run: Path) -> None:
         _print(table)
     efficiency = percent(packing["efficiency"])
     say(f"Packing: {packing['rows']:,} packed rows of {packing['budget']:,} tokens, {efficiency} full.")
+
+
+def print_training(run: Path) -> None:
+    """Print what training came to and what it was warned of, in at most 80 columns where words allow; nothing if no
+    step was taken."""
+    found = training(load_run(run).metrics)
+    if not found:
+        return
+    title = f"Training: {found.steps:,} steps, loss {found.loss_first:.3f} -> {found.loss_last:.3f}"
+    table = _table(title, "", "", "")
+    table.show_header = False
+    table.columns[2].justify, table.columns[2].no_wrap = "left", False
+    for name, value, explanation in found.facts:
+        table.add_row(name, value, Text(explanation))
+    _print(table)
+    for step, text in found.warnings:
+        say(f"Warning at step {step:,.0f}: {text}")
 
 
 def print_comparison(summary: Mapping[str, Any]) -> None:

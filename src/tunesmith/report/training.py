@@ -27,11 +27,13 @@ Series = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Curve:
+    """names: of its lines, where it has several, with the kind of each one's stroke."""
+
     title: str
     note: str
     chart: Markup
     last: float | None = None
-    names: tuple[str, ...] = ()
+    names: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,15 @@ def training(metrics: Sequence[Fields]) -> Training | None:
     shown = [(name, series[:: max(1, len(series) // DOTS_SHOWN)]) for name, series in levels.items()]
     dots = [(s, v, f"{name} {decimal(v)} at step {whole(s)}") for name, series in shown for s, v in series]
     window = max(1, len(losses) // 50)
+    kinds = {name: index for index, name in enumerate(levels)}
     said = warnings_of(metrics)
     last = losses[-1][0]
     return Training(
         loss=_loss_curve(losses, dots, window),
-        held_out=_held_out_curve("Held-out loss", shown, last) if any(len(s) > 1 for s in levels.values()) else None,
-        clusters=[_held_out_curve(n, list(c.items()), last) for n, c in list(clusters.items())[:CLUSTERS_SHOWN]],
+        held_out=_held_out_curve("Held-out loss", shown, kinds, last)
+        if any(len(s) > 1 for s in levels.values())
+        else None,
+        clusters=[_held_out_curve(n, list(c.items()), kinds, last) for n, c in list(clusters.items())[:CLUSTERS_SHOWN]],
         clusters_omitted=max(len(clusters) - CLUSTERS_SHOWN, 0),
         others=[_curve(title, note, series) for title, key, note in _OTHERS if len(series := _series(steps, key)) > 1],
         warnings=said[:WARNINGS_SHOWN],
@@ -199,10 +204,11 @@ def _curve(
     return Curve(title, note, chart, values[-1])
 
 
-def _held_out_curve(title: str, series: Sequence[tuple[str, Series]], last: float) -> Curve:
+def _held_out_curve(title: str, series: Sequence[tuple[str, Series]], kinds: dict[str, int], last: float) -> Curve:
     values = [value for _, line in series for _, value in line]
-    chart = charts.lines(series, _label(title, values, "measurement"), max(last, *(line[-1][0] for _, line in series)))
-    return Curve(title, "nats per supervised token", chart, values[-1], tuple(name for name, _ in series))
+    drawn = [(name, kinds.get(name, 0), line) for name, line in series]
+    chart = charts.lines(drawn, _label(title, values, "measurement"), max(last, *(line[-1][0] for _, line in series)))
+    return Curve(title, "nats per supervised token", chart, values[-1], tuple((name, kind) for name, kind, _ in drawn))
 
 
 def _label(title: str, values: Sequence[float], unit: str) -> str:
