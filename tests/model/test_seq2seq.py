@@ -135,8 +135,21 @@ def test_noise_on_embeddings_is_that_of_each_pairs_own_lengths(build):
 
 
 def test_a_row_without_supervised_tokens_has_no_loss():
-    loss = supervised_loss(t5(), row_of(sequences()[:1]))
+    model = prepare_method(t5(), "lora", rank=2)
+    loss = supervised_loss(model, row_of(sequences()[:1]))
     assert loss.item() == 0
+    loss.backward()
+
+
+@pytest.mark.parametrize("build", [t5, bart])
+def test_activations_computed_twice_change_nothing(build):
+    model, row = build().train(), row_of(sequences())
+    expected = gradients(model, supervised_loss(model, row))
+    model.activation_checkpointing_enable()
+    found = gradients(model, supervised_loss(model, row))
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name])
 
 
 @pytest.mark.parametrize("build", BUILDS)

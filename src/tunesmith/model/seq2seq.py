@@ -46,7 +46,8 @@ def hidden_at_labels(model: PreTrainedModel, ids: Tensor, predicting: Tensor, bo
     """
     supervised = predicting.cpu().numpy() + 1
     if not len(supervised):
-        return torch.zeros(0, _width(model), dtype=model.dtype, device=ids.device)
+        nothing = torch.zeros(0, _width(model), dtype=model.dtype, device=ids.device)
+        return nothing.requires_grad_(torch.is_grad_enabled())  # so that a loss of 0 has its gradients of 0
     groups = groups_of(Pairs.of(supervised, boundaries.cpu().numpy()))
     start = start_token(model)
     hidden = torch.cat([_group_hidden(model, ids[0], group, start) for group in groups])
