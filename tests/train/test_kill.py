@@ -23,7 +23,7 @@ from tunesmith.base.errors import Interrupted
 from tunesmith.tokens.batches import plan_epochs
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.train.checkpoint import OPTIMIZER, STATE, WEIGHTS
-from tunesmith.train.loop import train
+from tunesmith.train.loop import Watching, train
 from tunesmith.train.settings import TrainSettings
 
 SETTINGS = TrainSettings(
@@ -60,7 +60,7 @@ def work(folder, settings, evaluators=None):
     model, store, plan = task()
     (folder / "begun").touch()
     try:
-        train(model, store, plan, settings, folder, evaluators=evaluators)
+        train(model, store, plan, settings, folder, watching=Watching(evaluators or {}))
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     save_file(dict(model.named_parameters()), folder / "final.safetensors")

@@ -19,7 +19,7 @@ from tunesmith.tokens.batches import make_batch
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.train import trainer
 from tunesmith.train.feed import StepRows
-from tunesmith.train.loop import train
+from tunesmith.train.loop import Watching, train
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.step import clip, gradient_of
 
@@ -45,7 +45,7 @@ def assert_same(one, other):
 def gradient(model, batches):
     model.zero_grad()
     count = sum(batch.supervised_count for batch in batches)
-    rows = StepRows(0, tuple(PackedRow.of(batch, "cpu") for batch in batches), 0, count, np.arange(0))
+    rows = StepRows(0, tuple(PackedRow.of(batch, "cpu") for batch in batches), np.arange(0), count, np.arange(0))
     loss = gradient_of(model, rows, replace(SETTINGS, clip=0.0), supervised_loss, Ranks(), 1.0).loss
     return loss, {name: p.grad.clone() for name, p in model.named_parameters()}
 
@@ -161,8 +161,12 @@ def test_a_loss_that_is_not_finite_changes_no_weight_and_names_the_rows(build, s
         train(model, store, planned, SETTINGS, tmp_path)
     assert_same(weights(model), before)
     assert f"the rows {first[0]}, {first[1]}" in str(caught.value)
-    (line,) = metrics(tmp_path)
-    assert line["skipped"]["rows"] == [str(index) for index in first] and not (tmp_path / "checkpoints").exists()
+    line, warning = metrics(tmp_path)
+    assert (
+        warning["cause"]
+        and line["skipped"]["rows"] == [str(index) for index in first]
+        and not (tmp_path / "checkpoints").exists()
+    )
 
 
 def test_evaluators_run_when_due_and_leave_training_as_it_was(build, store, plan, tmp_path):
@@ -175,7 +179,7 @@ def test_evaluators_run_when_due_and_leave_training_as_it_was(build, store, plan
         torch.rand(3)
         return {"loss": 1.5}
 
-    train(watched, store, plan(settings), settings, tmp_path / "watched", evaluators={"held out": evaluator})
+    train(watched, store, plan(settings), settings, tmp_path / "watched", watching=Watching({"held out": evaluator}))
     assert_same(weights(plain), weights(watched))
     found = [line for line in metrics(tmp_path / "watched") if "evaluation" in line]
     steps = plan(settings).steps

@@ -12,7 +12,7 @@ import torch
 from tunesmith.base.errors import TunesmithError
 from tunesmith.model.losses import supervised_loss
 from tunesmith.train import checkpoint
-from tunesmith.train.loop import train
+from tunesmith.train.loop import Watching, train
 from tunesmith.train.settings import TrainSettings
 
 SETTINGS = TrainSettings(learning_rate=1e-2, tokens_per_step=128, tokens_per_batch=64, weight_decay=0.1)
@@ -78,7 +78,7 @@ def test_training_stops_when_the_held_out_loss_rises_and_keeps_the_best(build, s
     settings = replace(SETTINGS, evaluate_every=1, patience=3, checkpoint_every=2, keep_checkpoints=1)
     model, planned = build(), plan(settings)
     losses = [3.0, 2.0, 1.5, 1.7, 1.6, 1.9, 1.0]
-    result = train(model, store, planned, settings, tmp_path, evaluators=held_out(losses))
+    result = train(model, store, planned, settings, tmp_path, watching=Watching(held_out(losses)))
     assert (result.step, result.best_step, result.best_loss, result.worse) == (6, 3, 1.5, 3) and planned.steps > 6
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-00000003", "step-00000006"]  # the newest, and the best
@@ -96,12 +96,14 @@ def test_training_stops_when_the_held_out_loss_rises_and_keeps_the_best(build, s
         train(best, store, planned, short, tmp_path / "three", objective=stop_at_three)
     assert same(best, model)
     again = build()  # a run that has stopped early has nothing left to do, and the same model
-    assert train(again, store, planned, settings, tmp_path, evaluators=held_out([])) == result and same(again, model)
+    assert train(again, store, planned, settings, tmp_path, watching=Watching(held_out([]))) == result and same(
+        again, model
+    )
 
 
 def test_the_loss_that_counts_is_that_of_all_held_out_tokens(build, store, plan, tmp_path):
     evaluators = {"a": lambda model: {"loss": 1.0, "tokens": 30}, "b": lambda model: {"loss": 2.0, "tokens": 10}}
-    result = train(build(), store, plan(SETTINGS), SETTINGS, tmp_path, evaluators=evaluators)
+    result = train(build(), store, plan(SETTINGS), SETTINGS, tmp_path, watching=Watching(evaluators))
     assert result.best_loss == pytest.approx(1.25) and result.best_step == result.step
 
 

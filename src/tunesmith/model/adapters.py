@@ -140,7 +140,8 @@ def _with_adapter(model: Any, method: Method, seed: int, tokenizer: Any) -> Any:
 
     if method.name in VIRTUAL and getattr(model.config, "is_encoder_decoder", False):
         raise _unfit(model, method, ", since they have an encoder")
-    ids = _start_ids(model, method, seed, tokenizer)
+    empty = model.device.type == "meta"  # a plan's model: without numbers there is nothing to start from or to try
+    ids = None if empty else _start_ids(model, method, seed, tokenizer)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed_of(seed, "lora" if method.name == "qlora" else method.name))
         try:
@@ -150,7 +151,7 @@ def _with_adapter(model: Any, method: Method, seed: int, tokenizer: Any) -> Any:
                 start_embeddings(prepared, ids)
             if ids is not None and method.name == "prefix" and method.width is None:
                 start_prefix(prepared, ids)
-            exact = not config.is_prompt_learning or computes_exactly(prepared)
+            exact = not config.is_prompt_learning or empty or computes_exactly(prepared)
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError) as error:
             raise _unfit(model, method, f" ({error})") from error
     if not exact:

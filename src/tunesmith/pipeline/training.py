@@ -19,7 +19,7 @@ from tunesmith.pipeline.measuring import scored
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
 from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.templates import stop_token_ids
-from tunesmith.train.loop import Evaluator, train
+from tunesmith.train.loop import Evaluator, Watching, train
 from tunesmith.train.save import save_model
 from tunesmith.train.settings import TrainSettings
 
@@ -56,7 +56,7 @@ def train_model(run: RunFolder, prepared: Prepared, tokenizer: Any, base: str) -
             f"{plan.tokens:,} tokens, packed rows {plan.efficiency:.1%} full."
         )
         settings, watched = settings_of(run.recipe), _watched(prepared, run.recipe)
-        result = train(model, prepared.store, plan, settings, run.path, evaluators=watched, owner=key)
+        result = train(model, prepared.store, plan, settings, run.path, watching=Watching(watched), owner=key)
         say(
             f"Trained: loss {result.loss_first:.3f} -> {result.loss_last:.3f}, "
             f"{result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s."

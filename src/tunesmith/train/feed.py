@@ -20,16 +20,21 @@ from tunesmith.tokens.batches import DataPlan, Sequences, make_batch
 class StepRows:
     """One optimizer step.
 
-    rows: the packed rows that this rank computes, on the device. tokens, supervised: counted over all ranks.
-    sequences: the store's indices that the step trains on, over all ranks. waited: seconds that training waited.
+    rows: the packed rows that this rank computes, on the device. lengths: of the documents, and supervised: their
+    supervised tokens, over all ranks. sequences: which of the store's they are. waited: seconds that training waited.
     """
 
     step: int
     rows: tuple[PackedRow, ...]
-    tokens: int
+    lengths: NDArray[np.int64]
     supervised: int
     sequences: NDArray[np.int64]
     waited: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Of all documents together, without fill."""
+        return int(self.lengths.sum())
 
 
 class Feed:
@@ -56,7 +61,7 @@ class Feed:
         rows = tuple(PackedRow.of(batch, self._device, self._room) for batch in own)
         supervised = int(self._supervised[sequences].sum())
         assert supervised, "a step without a supervised token has no loss"
-        return StepRows(step, rows, int(self._lengths[sequences].sum()), supervised, sequences)
+        return StepRows(step, rows, self._lengths[sequences], supervised, sequences)
 
 
 def ahead(make: Callable[[int], StepRows], steps: range) -> Generator[StepRows]:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what happened in every step, a line each."""
+"""metrics.jsonl: what happened in every step, a line each, and what of it gives reason to worry."""
 
 from __future__ import annotations
 
@@ -11,33 +11,42 @@ from typing import Any, TextIO
 
 from tunesmith.base.files import write_text
 from tunesmith.base.progress import say
+from tunesmith.train.monitor import Monitor
 
 
 class MetricsLog:
-    """Appends lines to metrics.jsonl; without a file (ranks that only compute) it keeps silent."""
+    """Appends lines to metrics.jsonl, and says aloud what a monitor makes of them."""
 
-    def __init__(self, file: TextIO | None) -> None:
-        self._file = file
+    def __init__(self, file: TextIO, monitor: Monitor) -> None:
+        self._file, self._monitor = file, monitor
 
     def write(self, line: Mapping[str, Any]) -> None:
-        if self._file:
-            print(json.dumps(line), file=self._file)
+        print(json.dumps(line), file=self._file)
+        for warning in self._monitor.see(line):
+            say(f"Warning, step {warning.step}: {warning.text}")
+            print(json.dumps(warning.line), file=self._file)
+
+
+class Silent:
+    """The log of ranks that only compute: rank 0 writes for all."""
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        return
 
 
 @contextmanager
-def metrics_log(path: Path, step: int, is_main: bool = True) -> Iterator[MetricsLog]:
+def metrics_log(path: Path, step: int) -> Iterator[MetricsLog]:
     """The log of a run that goes on after `step`: the lines of steps that it does again are gone."""
-    if not is_main:
-        yield MetricsLog(None)
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept: list[str] = []
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, "".join(line for line in lines if _step_of(line) <= step))
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_text(path, "".join(kept))
     if step:
         say(f"going on after step {step}")
     with path.open("a", encoding="utf-8", buffering=1) as file:
-        yield MetricsLog(file)
+        yield MetricsLog(file, Monitor(map(json.loads, kept)))
 
 
 def _step_of(line: str) -> float:

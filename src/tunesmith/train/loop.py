@@ -20,9 +20,10 @@ from tunesmith.train.optimizer import learning_rate, set_learning_rate
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.state import TrainResult
 from tunesmith.train.step import Objective, gradient_of
-from tunesmith.train.trainer import Evaluator, Trainer
+from tunesmith.train.trainer import Trainer
+from tunesmith.train.watching import Evaluator, Watching
 
-__all__ = ["Evaluator", "TrainResult", "train"]
+__all__ = ["Evaluator", "TrainResult", "Watching", "train"]
 
 
 def train(
@@ -33,7 +34,7 @@ def train(
     folder: Path,
     *,
     objective: Objective | None = None,
-    evaluators: Mapping[str, Evaluator] | None = None,
+    watching: Watching | None = None,
     owner: str = "",
     about: Mapping[str, Any] | None = None,
     ranks: Ranks | None = None,
@@ -42,14 +43,14 @@ def train(
 
     Goes on from the newest checkpoint in `folder`/checkpoints. Writes `folder`/metrics.jsonl, a line a step.
     objective: what is to become small, by default `supervised_loss`.
-    evaluators: called every `evaluate_every` steps and at the end; what they return goes to metrics.jsonl. With
+    watching: what is measured every `evaluate_every` steps and at the end, and who is told besides metrics.jsonl. With
         `patience`, training ends once the held-out loss has stopped falling, and the model is that of the best step.
     owner: anything that names the data and the base model; a checkpoint of another owner is refused.
     about: what checkpoints say of themselves besides. ranks: the processes that train together.
     Raises TunesmithError, leaving the weights as they were, if a loss or gradient is not finite; Interrupted, with a
     checkpoint written, if asked to stop.
     """
-    trainer = Trainer(model, store, plan, settings, folder, objective, evaluators, owner, about, ranks)
+    trainer = Trainer(model, store, plan, settings, folder, objective, watching, owner, about, ranks)
     with trainer.running() as stop_requested:
         for rows in trainer.steps():
             started = time.perf_counter()

@@ -15,19 +15,19 @@ from tunesmith.base.files import value_hash
 from tunesmith.base.progress import progress, say
 from tunesmith.base.ranks import Ranks, explained
 from tunesmith.model.losses import supervised_loss
+from tunesmith.model.noise import embedding_noise
+from tunesmith.model.recompute import checkpoint_activations
 from tunesmith.tokens.batches import DataPlan, Sequences
 from tunesmith.train.checkpoint import Checkpoints
 from tunesmith.train.feed import Feed, StepRows
-from tunesmith.train.log import metrics_log
+from tunesmith.train.log import MetricsLog, Silent, metrics_log
 from tunesmith.train.optimizer import build_optimizer
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.sharding import gathered, is_sharded, shard
 from tunesmith.train.signals import stop_requests
 from tunesmith.train.state import TrainResult
 from tunesmith.train.step import LARGEST_SCALE, Gradient, Objective
-
-Evaluator = Callable[[Any], Mapping[str, Any]]
-"""Measures a model on held-out rows. "loss", the mean of "tokens" supervised tokens, decides which step is best."""
+from tunesmith.train.watching import Watching
 
 NAMED_ROWS = 20  # of a step that can't be used, in a message; the log has all
 
@@ -43,18 +43,20 @@ class Trainer:
         settings: TrainSettings,
         folder: Path,
         objective: Objective | None = None,
-        evaluators: Mapping[str, Evaluator] | None = None,
+        watching: Watching | None = None,
         owner: str = "",
         about: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self.model, self.plan, self.settings, self.folder = model, plan, settings, folder
         self.ranks = ranks or Ranks()
+        if settings.activation_checkpointing:
+            checkpoint_activations(model)
         self.objective = objective or (lambda model, row: supervised_loss(model, row, compiled=settings.compile))
         if settings.sharding == "fsdp" and self.ranks.size > 1:
             self.objective = shard(model, self.objective)
         self.optimizer = build_optimizer(model, settings)
-        self.evaluators = evaluators or {}
+        self._watching = watching or Watching()
         self._store = store
         self._device = next(model.parameters()).device
         room = settings.tokens_per_batch if settings.compile else 0
@@ -94,9 +96,13 @@ class Trainer:
         """
         with ExitStack() as stack:
             stack.enter_context(_training(self.model, self.settings))
+            stack.enter_context(embedding_noise(self.model, self.settings.neftune))
             asked = stack.enter_context(stop_requests())
-            log = metrics_log(self.folder / "metrics.jsonl", self.done.step, self.ranks.is_main)
-            self._log = stack.enter_context(log)
+            if self.ranks.is_main:
+                log = metrics_log(self.folder / "metrics.jsonl", self.done.step)
+                self._log: MetricsLog | Silent = stack.enter_context(log)
+            else:
+                self._log = Silent()
             self._bar = stack.enter_context(progress("train", self.plan.steps, self.done.step))
             try:
                 yield lambda: self._any_rank(asked())
@@ -131,7 +137,8 @@ class Trainer:
         if not gradient.is_finite:
             self._bar.advance()
             return
-        speed = rows.tokens / (seconds + rows.waited)
+        taken = seconds + rows.waited
+        speed, meter = rows.tokens / taken, self._watching.meter
         self._log.write(
             {
                 "step": self.done.step,
@@ -140,7 +147,8 @@ class Trainer:
                 "learning_rate": rate,
                 "grad_norm": gradient.norm,
                 "tokens_per_second": round(speed, 1),
-                "waiting": round(rows.waited / (seconds + rows.waited), 4),
+                "waiting": round(rows.waited / taken, 4),
+                **(meter.of(rows.lengths, rows.supervised, taken) if meter else {}),
                 "tokens": self.done.tokens,
                 "supervised_tokens": self.done.supervised_tokens,
                 "seconds": round(self.done.seconds, 3),
@@ -151,13 +159,19 @@ class Trainer:
 
     def evaluate_if_due(self) -> None:
         """Measure on held-out rows every so many steps and at the end; remember which step was best."""
-        if not self.evaluators or not _due(self.done.step, self.settings.evaluate_every, self.plan.steps):
+        watching = self._watching
+        if not (watching.evaluators or watching.sampler) or not _due(
+            self.done.step, self.settings.evaluate_every, self.plan.steps
+        ):
             return
-        found = {}
+        found, samples = {}, []
         if self.ranks.is_main or is_sharded(self.model):  # a sharded model needs all ranks to be computed at all
-            found = self._evaluate()
+            found, samples = self._measure()
         self.ranks.meet("measured")
-        self._log.write({"step": self.done.step, "evaluation": found})
+        if watching.evaluators:
+            self._log.write({"step": self.done.step, "evaluation": found})
+        if watching.sampler:
+            self._log.write({"step": self.done.step, "samples": samples})
         self.done = self.done.measured(self._shared(_held_out(found)))
 
     def save_if_due(self, now: bool = False) -> None:
@@ -177,12 +191,13 @@ class Trainer:
             if self.ranks.is_main:
                 say(f"the model is that of step {best}, whose held-out loss was lowest ({self.done.best_loss:.4f})")
 
-    def _evaluate(self) -> dict[str, dict[str, Any]]:
+    def _measure(self) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
         self.model.eval()
         with torch.no_grad(), gathered(self.model):
-            found = {name: dict(evaluator(self.model)) for name, evaluator in self.evaluators.items()}
+            found = {name: dict(evaluator(self.model)) for name, evaluator in self._watching.evaluators.items()}
+            samples = [dict(one) for one in self._watching.sampler(self.model)] if self._watching.sampler else []
         self.model.train()
-        return found
+        return found, samples
 
     def _shared(self, value: float | None) -> float | None:
         """What rank 0 found, for all of them."""
