@@ -1,8 +1,8 @@
 """What training will hold in memory, found by going through packed rows without computing a number.
 
-The model is built from its configuration alone and its tensors have shapes but no contents (PyTorch's fake tensors), so
-a model of 70 billion parameters takes a laptop some seconds. What runs is the code that trains: method, attention, loss,
-backward pass; so the count holds for any architecture, and changes when the code does. All sizes are bytes.
+Nothing has contents (see `model.blank`), so a model of 70 billion parameters takes a laptop some seconds. What runs is
+the code that trains: method, attention, loss, backward pass; so the count holds for any architecture, and changes when
+the code does. All sizes are bytes.
 """
 
 from __future__ import annotations
@@ -12,32 +12,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-from transformers.initialization import no_init_weights
 
-from tunesmith.base.errors import TunesmithError, UserError
-from tunesmith.model.attention import NAME
-from tunesmith.model.load import base_path
+from tunesmith.base.errors import TunesmithError
+from tunesmith.model.blank import FLASH, FusedAttention, blank_batch, put_fakes, with_known_places
 from tunesmith.model.losses import PackedRow, supervised_loss
 from tunesmith.model.parts import layers_of
-from tunesmith.tokens.batches import Batch
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight in 4 bits: itself, its block's scale in 8 bits, and the scale of 256 scales (arXiv:2305.14314)."""
 _SMALLEST_8BIT = 4096  # numbers; bitsandbytes holds the state of smaller parameters in fp32
-_FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,36 +72,6 @@ class Rehearsal:
     around: int
 
 
-def empty_base(
-    name: str, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, attention: str = NAME
-) -> Any:
-    """A base model from its configuration, without weights; made on the device "meta" if called there.
-
-    Raises UserError if there is no configuration that Transformers knows.
-    """
-    try:
-        config = AutoConfig.from_pretrained(base_path(name), trust_remote_code=trust_remote_code)
-        return model_of(config, dtype, trust_remote_code, attention)
-    except (OSError, ValueError) as error:
-        raise UserError(f"base {name}: no configuration can be read: {str(error).strip().splitlines()[0]}") from error
-
-
-def model_of(
-    config: Any, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, attention: str = NAME
-) -> Any:
-    """A model of this configuration with weights that are not set to anything.
-
-    attention: the implementation, for decoders; "eager" for those that can't attend within documents.
-    """
-    both = getattr(config, "is_encoder_decoder", False)
-    kind = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
-    given = {} if both else {"attn_implementation": attention}
-    with no_init_weights():
-        model = kind.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code, **given)
-    model.tie_weights()
-    return model
-
-
 def rehearse(
     build: Callable[[], Any],
     lengths: Sequence[int],
@@ -127,12 +90,12 @@ def rehearse(
     """
     with torch.device("meta"):
         model = build().train()
-    row = PackedRow.of(_blank(lengths, supervised), "cpu")
+    row = PackedRow.of(blank_batch(lengths, supervised), "cpu")
+    if getattr(model.config, "is_encoder_decoder", False):
+        row = with_known_places(row)
     with FakeTensorMode(allow_non_fake_inputs=True):
         try:
-            _put_fakes(model)
-            if getattr(model.config, "is_encoder_decoder", False):
-                row = _with_known_places(row)
+            put_fakes(model)
             with _Held() as held:
                 return _through(model, row, held, precision, min(rows, 2), objective)
         except RuntimeError as error:  # of PyTorch: what it computes depends on the numbers, or is unknown without them
@@ -152,7 +115,7 @@ def _through(
     held.are_weights(model)
     dtype = AUTOCAST.get(precision)
     loss = None
-    with _phases(model, held, trained), _FlashAttention():
+    with _phases(model, held, trained), FusedAttention():
         for _ in range(rows):
             held.flops = 0.0
             held.phase = "activations"
@@ -228,65 +191,18 @@ def quantized(found: Rehearsal, model: Any, adapters: int, dtype: torch.dtype) -
     return replace(found, row=row, after=after, layer=round(found.layer * (1 - part)))
 
 
-def _blank(lengths: Sequence[int], supervised: float) -> Batch:
-    """A packed row of these documents; the end of each is supervised, at least its last token."""
-    sizes = np.asarray(lengths, dtype=np.int64)
-    positions = np.concatenate([np.arange(size) for size in sizes])
-    first = np.concatenate([np.full(size, max(1, size - max(1, round(size * supervised)))) for size in sizes])
-    return Batch(np.zeros(sizes.sum(), np.int64), positions, positions >= first, sizes, np.arange(len(sizes)))
-
-
-def _put_fakes(model: nn.Module) -> None:
-    """Give the model tensors that say they are on the CPU instead of those on "meta", shared ones once."""
-    made: dict[int, tuple[Tensor, Tensor]] = {}  # with the old ones, so that no other gets the id of one
-
-    def fake(tensor: Tensor) -> Tensor:
-        if id(tensor) not in made:
-            empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-            parameter = isinstance(tensor, nn.Parameter)
-            made[id(tensor)] = tensor, nn.Parameter(empty, tensor.requires_grad) if parameter else empty
-        return made[id(tensor)][1]
-
-    for module in model.modules():
-        for tensors in [each for each in vars(module).values() if type(each) is dict]:  # PEFT has some in plain ones
-            tensors.update({key: fake(each) for key, each in tensors.items() if _is_on_meta(each)})
-
-
-def _with_known_places(row: PackedRow) -> PackedRow:
-    """The row for encoder-decoders, which look at the places of labels to cut it into pairs."""
-    layout = replace(row.layout, boundaries=cast(Tensor, _Known(row.layout.boundaries.numpy())))
-    return replace(row, predicting=cast(Tensor, _Known(row.predicting.numpy())), layout=layout)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Numbers where a tensor is expected that is only asked for them."""
-
-    numbers: np.ndarray
-
-    def cpu(self) -> _Known:
-        return self
-
-    def numpy(self) -> np.ndarray:
-        return self.numbers
-
-
-def _is_on_meta(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.device.type == "meta"
-
-
 def _size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-class _Held(TorchDispatchMode):
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors that are held, by the phase in which they came to be, and FLOPs.
 
     now, worst: bytes by phase now, and when they were most.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.phase = "weights"
         self.flops = 0.0
         self.now: Counter[str] = Counter()
@@ -337,11 +253,12 @@ class _Held(TorchDispatchMode):
 
 
 def _flops(func: Any, args: Any, kwargs: Any, result: Any) -> float:
-    if _FLASH in str(func):
+    if FLASH in str(func):
         q, k, v = args[1:4] if "backward" in str(func) else args[:3]
         shapes = [x.shape for x in (q, k, v)]
         shapes[1:] = [torch.Size([s[0], shapes[0][1], *s[2:]]) for s in shapes[1:]]
-        count = sdpa_backward_flop_count(shapes[0], *shapes) if "backward" in str(func) else sdpa_flop_count(*shapes)
+        forward = "backward" not in str(func)
+        count = sdpa_flop_count(*shapes) if forward else sdpa_backward_flop_count(shapes[0], *shapes)  # type: ignore[no-untyped-call]
         return float(count) / 2  # causal: half of the products are never needed
     counted = flop_registry.get(getattr(func, "overloadpacket", None))
     return float(counted(*args, **kwargs, out_val=result)) if counted else 0.0
@@ -368,35 +285,5 @@ def _phases(model: Any, held: _Held, trained: Sequence[nn.Parameter]) -> Iterato
                 hooks.callback(layer.register_forward_pre_hook(enter("activations")).remove)
             hooks.callback(stack[-1].register_forward_hook(enter("loss")).remove)
         for parameter in trained:
-            hooks.callback(parameter.register_post_accumulate_grad_hook(gradient).remove)
+            hooks.callback(parameter.register_post_accumulate_grad_hook(gradient).remove)  # type: ignore[no-untyped-call]
         yield
-
-
-class _FlashAttention(TorchFunctionMode):
-    """Attention by the fused kernel, which PyTorch would not choose for tensors without numbers."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if "grouped_mm" in getattr(func, "__name__", ""):  # experts: any one will do, as tokens are shared out anyhow
-            return args[0] @ args[1][0]
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        query, key, value, mask, dropout, causal = _attention_arguments(*args, **kwargs)
-        kernel = getattr(torch.ops.aten, _FLASH)
-        if mask is not None and mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=query.dtype)
-        if dropout:  # the kernel has none: then the weights are kept
-            return func(*args, **kwargs)
-        return kernel(query, key, value, 0.0, causal, attn_mask=mask, scale=kwargs.get("scale"))[0]
-
-
-def _attention_arguments(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    **_: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, float, bool]:
-    return query, key, value, attn_mask, dropout_p, is_causal
