@@ -16,6 +16,8 @@ from transformers import (
     MambaForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from tunesmith.base.errors import UserError
@@ -188,6 +190,17 @@ def test_virtual_tokens_take_room_in_the_context(model):
         tuned = prepared(copy.deepcopy(model), method)
         assert virtual_tokens(tuned) == 5 and new_tokens_limit(tuned, 40, 10_000) == 2048 - 45
     assert virtual_tokens(model) == 0 and virtual_tokens(prepare_method(model, "lora")) == 0
+
+
+def test_virtual_tokens_that_fill_the_context_are_refused(model):
+    with pytest.raises(UserError, match=r"prompt\.tokens 2048: they fill the model's context of 2,048"):
+        prepared(model, "prompt", tokens=2048)
+
+
+def test_an_encoder_decoder_takes_no_virtual_tokens():
+    config = T5Config(d_model=32, d_ff=48, d_kv=8, num_layers=1, num_heads=4, vocab_size=61)
+    with pytest.raises(UserError, match="method prompt: t5 models can't take it, since they have an encoder"):
+        prepared(T5ForConditionalGeneration(config), "prompt")
 
 
 def test_an_architecture_without_keys_and_values_takes_no_prefix():

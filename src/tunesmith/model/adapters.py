@@ -140,6 +140,11 @@ def _with_adapter(model: Any, method: Method, seed: int, tokenizer: Any) -> Any:
 
     if method.name in VIRTUAL and getattr(model.config, "is_encoder_decoder", False):
         raise _unfit(model, method, ", since they have an encoder")
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if method.name in VIRTUAL and context is not None and method.tokens >= context:
+        raise UserError(
+            f"prompt.tokens {method.tokens}: they fill the model's context of {context:,} tokens. Give fewer, like 20."
+        )
     empty = model.device.type == "meta"  # a plan's model: without numbers there is nothing to start from or to try
     ids = None if empty else _start_ids(model, method, seed, tokenizer)
     with torch.random.fork_rng(devices=[]), _quiet():
