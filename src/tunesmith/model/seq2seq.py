@@ -48,11 +48,20 @@ def hidden_at_labels(model: PreTrainedModel, ids: Tensor, predicting: Tensor, bo
     if not len(supervised):
         nothing = torch.zeros(0, _width(model), dtype=model.dtype, device=ids.device)
         return nothing.requires_grad_(torch.is_grad_enabled())  # so that a loss of 0 has its gradients of 0
-    groups = groups_of(Pairs.of(supervised, boundaries.cpu().numpy()))
+    groups = groups_of(Pairs.of(supervised, boundaries.cpu().numpy()), together=_is_sharded(model))
     start = start_token(model)
     hidden = torch.cat([_group_hidden(model, ids[0], group, start) for group in groups])
     order = np.argsort(np.concatenate([group.tokens for group in groups]))
     return hidden.index_select(0, torch.from_numpy(order).to(ids.device))
+
+
+def _is_sharded(model: PreTrainedModel) -> bool:
+    """Whether ranks gather each layer together (FSDP2): then all ranks have to call it equally often."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FSDPModule  # imported here: it takes a while
+
+    return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def _group_hidden(model: PreTrainedModel, ids: Tensor, group: Group, start: int) -> Tensor:

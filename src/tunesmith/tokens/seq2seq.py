@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tunesmith.tokens.encoded import Encoded
 
 Places = NDArray[np.int64]
-_PADDING = 0.25  # a group of pairs may hold this share of padding before another group is opened
+_PADDING = 0.1  # a group of pairs may hold this share of padding before another group is opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,13 @@ class Group:
     tokens: Places
 
 
-def groups_of(pairs: Pairs) -> list[Group]:
-    """All pairs, in groups of similar length such that padding stays below its share of each group."""
+def groups_of(pairs: Pairs, *, together: bool = False) -> list[Group]:
+    """All pairs, in groups of similar length such that padding stays below its share of each group.
+
+    together: all in one group, whatever the padding; of a row without pairs there is none either way.
+    """
+    if together and len(pairs.starts):
+        return [_group(pairs, np.arange(len(pairs.starts)))]
     return [_group(pairs, members) for members in _similar(pairs.encoder_lengths, pairs.decoder_lengths)]
 
 
