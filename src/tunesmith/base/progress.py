@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from tunesmith.base.ranks import rank
+
 T = TypeVar("T")
 console = Console(stderr=True, highlight=False)
 
@@ -44,7 +46,7 @@ def progress(title: str, total: float | None = None, start: float = 0) -> Iterat
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=rank() > 0 or not console.is_terminal,
     )
     with bar:
         task = _BarTask(bar, title, total)
@@ -61,5 +63,6 @@ def track(items: Iterable[T], title: str, total: float | None = None) -> Iterato
 
 
 def say(message: str) -> None:
-    """One line for the person watching, on stderr (stdout is for results)."""
-    console.print(message, markup=False, emoji=False, soft_wrap=True)
+    """One line for the person watching, on stderr (stdout is for results); of several processes only rank 0 speaks."""
+    if rank() == 0:
+        console.print(message, markup=False, emoji=False, soft_wrap=True)

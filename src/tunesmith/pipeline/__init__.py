@@ -11,15 +11,16 @@ from huggingface_hub import try_to_load_from_cache
 from tunesmith.base.errors import LimitBroken
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say, track
+from tunesmith.base.ranks import Ranks, joined
 from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inspecting import inspect
 from tunesmith.pipeline.measuring import TUNED, measured, write_comparison
-from tunesmith.pipeline.preparing import Prepared, prepare, tokenizer_of
-from tunesmith.pipeline.training import train_model
+from tunesmith.pipeline.preparing import Prepared, open_prepared, prepare, tokenizer_of
+from tunesmith.pipeline.training import check_processes, train_model
 from tunesmith.recipe import LoadedRecipe
 from tunesmith.report.page import write_report
-from tunesmith.report.terminal import print_comparison, print_data
+from tunesmith.report.terminal import print_comparison, print_data, print_training
 
 __all__ = ["inspect", "report", "run"]
 
@@ -34,15 +35,24 @@ def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
 
     Raises LimitBroken, with the report written, when the recipe sets a limit and the tuned model breaks it.
     """
+    with joined() as ranks:
+        check_processes(loaded.recipe, ranks)
+        return _run(loaded, path, until, ranks) if ranks.is_main else _help(loaded, path, until, ranks)
+
+
+def _run(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks) -> int:
+    """What one process does: everything, the others helping to train."""
     folder = RunFolder.open(path, loaded)
     summary = None
     with folder.running():
         tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
         prepared = prepare(folder, tokenizer)
         if until != "prepare":
-            summary = _train_and_measure(folder, prepared, tokenizer, until)
+            summary = _train_and_measure(folder, prepared, tokenizer, until, ranks)
+    ranks.meet("end")
     page = write_report(path) if until in ("prepare", "report") else None  # now that run.json says how it ended
     if summary and page:
+        print_training(path)
         print_comparison(summary)
     elif page:
         print_data(path)
@@ -55,15 +65,28 @@ def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
     return OK
 
 
+def _help(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks) -> int:
+    """What every further process does: train, once rank 0 has prepared the data."""
+    if until != "prepare":
+        ranks.meet("prepared")
+        folder = RunFolder.open(path, loaded)
+        tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
+        train_model(folder, open_prepared(folder, tokenizer), tokenizer, _base_key(folder, tokenizer), ranks)
+    ranks.meet("end")
+    return OK
+
+
 def report(path: Path) -> Path:
     """Write the report of a run's folder again from its files, and return the page's path."""
     return write_report(path)
 
 
-def _train_and_measure(folder: RunFolder, prepared: Prepared, tokenizer: Any, until: Until) -> Mapping[str, Any] | None:
+def _train_and_measure(
+    folder: RunFolder, prepared: Prepared, tokenizer: Any, until: Until, ranks: Ranks
+) -> Mapping[str, Any] | None:
     """Measure the base, train, measure the result, compare. Without the measuring when only training is asked for."""
     recipe = folder.recipe
-    of_base = value_hash([_content(recipe.base), tokenizer.chat_template])
+    of_base = _base_key(folder, tokenizer)
 
     def base() -> tuple[Any, Any]:
         return load_base(recipe.base, trust_remote_code=recipe.trust_remote_code).model, tokenizer
@@ -74,12 +97,17 @@ def _train_and_measure(folder: RunFolder, prepared: Prepared, tokenizer: Any, un
 
     # The base comes first: what it can do is known before anything is spent on training.
     before = measured(folder, prepared, "base", of_base, base) if until != "train" else None
-    of_tuned = train_model(folder, prepared, tokenizer, of_base)
+    ranks.meet("prepared")
+    of_tuned = train_model(folder, prepared, tokenizer, of_base, ranks)
     if before is None:
         say(f"Model: {folder.path / 'model'}")
         return None
     after = measured(folder, prepared, TUNED, of_tuned, tuned)
     return write_comparison(folder, prepared, before, after)
+
+
+def _base_key(folder: RunFolder, tokenizer: Any) -> str:
+    return value_hash([_content(folder.recipe.base), tokenizer.chat_template])
 
 
 def _content(base: str) -> str:

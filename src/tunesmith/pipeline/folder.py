@@ -67,6 +67,11 @@ class RunFolder:
             loaded = _going_on(path, recipe_file.read_text(encoding="utf-8"), loaded)
         return cls(path, loaded)
 
+    @property
+    def recipe_text(self) -> str:
+        """The recipe with every value that is used, as YAML."""
+        return self._loaded.complete()
+
     def save(self, **facts: Any) -> None:
         """Keep further facts in run.json."""
         self.facts |= facts

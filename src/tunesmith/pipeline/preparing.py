@@ -58,7 +58,7 @@ def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
         _refuse_to_replace(run)
         with run.stage("prepare", key):
             _prepare(run, tokenizer)
-    return _open(run, tokenizer)
+    return open_prepared(run, tokenizer)
 
 
 def _key(recipe: Recipe, tokenizer: Any) -> str:
@@ -214,7 +214,7 @@ def _split(rows: list[RowLabel], recipe: Recipe, ledger: Ledger) -> dict[str, tu
 # Mixing and planning, from the files that preparing wrote
 
 
-def _open(run: RunFolder, tokenizer: Any) -> Prepared:
+def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
     store = TokenStore.open(run.path / "tokens" / "store")
     held_out: dict[str, list[Conversation]] = {level: [] for level in LEVELS}
     for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:

@@ -12,16 +12,18 @@ from typing import Any, TextIO
 from tunesmith.base.files import write_text
 from tunesmith.base.progress import say
 from tunesmith.train.monitor import Monitor
+from tunesmith.train.trackers import Trackers
 
 
 class MetricsLog:
-    """Appends lines to metrics.jsonl, and says aloud what a monitor makes of them."""
+    """Appends lines to metrics.jsonl, hands them on, and says aloud what a monitor makes of them."""
 
-    def __init__(self, file: TextIO, monitor: Monitor) -> None:
-        self._file, self._monitor = file, monitor
+    def __init__(self, file: TextIO, monitor: Monitor, trackers: Trackers) -> None:
+        self._file, self._monitor, self._trackers = file, monitor, trackers
 
     def write(self, line: Mapping[str, Any]) -> None:
         print(json.dumps(line), file=self._file)
+        self._trackers.see(line)
         for warning in self._monitor.see(line):
             say(f"Warning, step {warning.step}: {warning.text}")
             print(json.dumps(warning.line), file=self._file)
@@ -35,7 +37,7 @@ class Silent:
 
 
 @contextmanager
-def metrics_log(path: Path, step: int) -> Iterator[MetricsLog]:
+def metrics_log(path: Path, step: int, trackers: Trackers) -> Iterator[MetricsLog]:
     """The log of a run that goes on after `step`: the lines of steps that it does again are gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept: list[str] = []
@@ -46,7 +48,7 @@ def metrics_log(path: Path, step: int) -> Iterator[MetricsLog]:
     if step:
         say(f"going on after step {step}")
     with path.open("a", encoding="utf-8", buffering=1) as file:
-        yield MetricsLog(file, Monitor(map(json.loads, kept)))
+        yield MetricsLog(file, Monitor(map(json.loads, kept)), trackers)
 
 
 def _step_of(line: str) -> float:

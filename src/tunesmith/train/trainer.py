@@ -27,6 +27,7 @@ from tunesmith.train.sharding import gathered, is_sharded, shard
 from tunesmith.train.signals import stop_requests
 from tunesmith.train.state import TrainResult
 from tunesmith.train.step import LARGEST_SCALE, Gradient, Objective
+from tunesmith.train.watches import held_out_loss
 from tunesmith.train.watching import Watching
 
 NAMED_ROWS = 20  # of a step that can't be used, in a message; the log has all
@@ -98,11 +99,11 @@ class Trainer:
             stack.enter_context(_training(self.model, self.settings))
             stack.enter_context(embedding_noise(self.model, self.settings.neftune))
             asked = stack.enter_context(stop_requests())
+            self._log: MetricsLog | Silent = Silent()
             if self.ranks.is_main:
-                log = metrics_log(self.folder / "metrics.jsonl", self.done.step)
-                self._log: MetricsLog | Silent = stack.enter_context(log)
-            else:
-                self._log = Silent()
+                trackers = stack.enter_context(self._watching.trackers(self.done.step))
+                log = metrics_log(self.folder / "metrics.jsonl", self.done.step, trackers)
+                self._log = stack.enter_context(log)
             self._bar = stack.enter_context(progress("train", self.plan.steps, self.done.step))
             try:
                 yield lambda: self._any_rank(asked())
@@ -164,7 +165,8 @@ class Trainer:
             self.done.step, self.settings.evaluate_every, self.plan.steps
         ):
             return
-        found, samples = {}, []
+        found: dict[str, dict[str, Any]] = {}
+        samples: list[dict[str, str]] = []
         if self.ranks.is_main or is_sharded(self.model):  # a sharded model needs all ranks to be computed at all
             found, samples = self._measure()
         self.ranks.meet("measured")
@@ -172,7 +174,7 @@ class Trainer:
             self._log.write({"step": self.done.step, "evaluation": found})
         if watching.sampler:
             self._log.write({"step": self.done.step, "samples": samples})
-        self.done = self.done.measured(self._shared(_held_out(found)))
+        self.done = self.done.measured(self._shared(held_out_loss(found)))
 
     def save_if_due(self, now: bool = False) -> None:
         """Write a checkpoint if one is due: every so many steps, at the end, at a new best step, or `now`."""
@@ -226,12 +228,6 @@ class Trainer:
         return (
             f"a checkpoint of step {self.done.step} was written" if self.ranks.is_main else "rank 0 writes a checkpoint"
         )
-
-
-def _held_out(found: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The loss over all held-out tokens together."""
-    losses = [(each["loss"], each.get("tokens", 1)) for each in found.values() if "loss" in each]
-    return sum(loss * tokens for loss, tokens in losses) / sum(tokens for _, tokens in losses) if losses else None
 
 
 def _due(step: int, every: int, steps: int) -> bool:
