@@ -21,8 +21,8 @@ PREPARED: Any = SimpleNamespace(held_out={"new_items": ROWS, "new_clusters": []}
 def test_what_is_watched_are_the_first_rows_of_those_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe("quickstart", ["seed=3"]).recipe
     watched: list[Conversation] = []
-    monkeypatch.setattr(training, "supervised_rows", lambda rows, _: watched.extend(rows))
-    assert list(training._watched(PREPARED, recipe)) == ["new_items"]
+    monkeypatch.setattr(training, "supervised_rows", lambda rows, _: watched.extend(rows) or [])
+    assert list(training._evaluators(PREPARED, recipe)) == ["new_items"]
     assert watched == measuring.scored(PREPARED, 200, seed=3)["new_items"][: training.WATCHED]
     assert len({row.cluster for row in watched}) == 4
 

@@ -107,7 +107,10 @@ def _train_and_measure(
 
 
 def _base_key(folder: RunFolder, tokenizer: Any) -> str:
-    return value_hash([_content(folder.recipe.base), tokenizer.chat_template])
+    """What changes when the base, its chat template or the teacher does."""
+    distill = folder.recipe.train.distill
+    teacher = [_content(distill.teacher)] if distill else []
+    return value_hash([_content(folder.recipe.base), tokenizer.chat_template, *teacher])
 
 
 def _content(base: str) -> str:

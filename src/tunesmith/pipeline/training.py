@@ -138,7 +138,7 @@ def method_of(recipe: Recipe) -> Method:
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides the trained weights, given the data: all but what only watches or saves."""
+    """What of the recipe decides the trained weights, given data and base: all but what only watches or saves."""
     prepared = {"method", "freeze", "lora", "bottleneck", "prompt", "distill", "epochs", "max_length"}
     method = recipe.train.model_dump(include=prepared, mode="json")
     return method | settings_of(recipe).identity()
@@ -173,16 +173,24 @@ def _watching(run: RunFolder, prepared: Prepared, model: Any, tokenizer: Any, ra
     watched = scored(prepared, WATCHED, run.recipe.seed)
     prompts = [row for rows in watched.values() for row in rows if answerable(row)][: train.samples]
     meter = _meter(model, run.recipe, ranks)
-    evaluators = {name: _evaluator(rows, prepared, train.tokens_per_batch) for name, rows in watched.items()}
     sampler = _sampler(prompts, tokenizer) if prompts and train.evaluate_every else None
     name, facts = run.path.absolute().name, {"base": run.recipe.base, **train.model_dump(mode="json")}
     return Watching(
-        evaluators, sampler, meter, lambda step: tracking(train.track, run.path, name, step=step, facts=facts)
+        _evaluators(prepared, run.recipe),
+        sampler,
+        meter,
+        lambda step: tracking(train.track, run.path, name, step=step, facts=facts),
     )
 
 
+def _evaluators(prepared: Prepared, recipe: Recipe) -> dict[str, Evaluator]:
+    """Of each level of generalisation, what measures the first of the rows that are measured after training."""
+    watched = scored(prepared, WATCHED, recipe.seed)
+    return {name: _evaluator(rows, prepared, recipe.train.tokens_per_batch) for name, rows in watched.items()}
+
+
 def _evaluator(rows: Sequence[Conversation], prepared: Prepared, batch_tokens: int) -> Evaluator:
-    """The response loss of held-out rows, the first of those measured after training: of all, and by cluster."""
+    """The response loss of held-out rows: of all, and by cluster."""
     sequences, clusters = supervised_rows(rows, prepared.store), np.array([row.cluster or row.source for row in rows])
 
     def evaluate(model: nn.Module) -> Mapping[str, Any]:
