@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from tunesmith import __version__
 from tunesmith.base.errors import TunesmithError
+
+if TYPE_CHECKING:
+    from tunesmith.recipe import LoadedRecipe
 
 OUT_OF_OUR_HANDS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -131,6 +134,29 @@ def inspect(
 
 
 @app.command(rich_help_panel=LOOK)
+def plan(
+    recipe: RecipeName,
+    output: Output = None,
+    overrides: Overrides = None,
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Plan for this GPU, as H100; else this one.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that will train together.")] = 1,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Read no data: rows are taken to be full.")] = False,
+    no_trial: Annotated[bool, typer.Option("--no-trial", help="Try no steps: the base's weights aren't read.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Memory, steps and time of a training, and what speaks against it, before any of it is spent."""
+    from tunesmith.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = _folder(loaded, output)
+    from tunesmith.pipeline.planning import Asked
+    from tunesmith.pipeline.planning import plan as plan_run
+
+    asked = Asked(gpu, processes, data=not no_data, trial=not no_trial, as_json=as_json)
+    raise typer.Exit(plan_run(loaded, folder, asked))
+
+
+@app.command(rich_help_panel=LOOK)
 def why(run: RunName, row: Annotated[str, typer.Argument(metavar="ROW", help="The row's id, SOURCE:LINE.")]) -> None:
     """What became of a row: dropped where and why, or kept for what."""
     from tunesmith.base.errors import UserError
@@ -218,14 +244,19 @@ def _go(
     overrides: list[str] | None,
     until: Literal["prepare", "train", "evaluate", "report"],
 ) -> None:
-    from tunesmith.base.runs import RUNS
     from tunesmith.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    folder = output.expanduser() if output else loaded.run or RUNS / loaded.name
+    folder = _folder(loaded, output)
     import tunesmith.pipeline as pipeline  # slow to import, so only once the recipe is known to be right
 
     raise typer.Exit(pipeline.run(loaded, folder, until=until))
+
+
+def _folder(loaded: LoadedRecipe, output: Path | None) -> Path:
+    from tunesmith.base.runs import RUNS
+
+    return output.expanduser() if output else loaded.run or RUNS / loaded.name
 
 
 def main() -> None:
