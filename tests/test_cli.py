@@ -241,7 +241,7 @@ def test_chat_and_export_say_what_is_missing(command):
 
 
 def test_recipes_are_listed_and_printed(command):
-    assert command("recipe")[1].split() == ["full", "lora", "quickstart"]
+    assert command("recipe")[1].split() == ["cluster", "full", "lora", "quickstart"]
     assert command("recipe", "lora")[1] == load_recipe("lora").text
 
 

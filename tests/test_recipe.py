@@ -35,7 +35,7 @@ def faults(name: str, *overrides: str) -> list[str]:
     return [line.strip() for line in str(error.value).splitlines()[1:-1]]
 
 
-@pytest.mark.parametrize("name", ["quickstart", "full", "lora"])
+@pytest.mark.parametrize("name", ["quickstart", "full", "lora", "cluster"])
 def test_shipped_recipes_load(name):
     loaded = load_recipe(name)
     assert loaded.name == name
@@ -192,7 +192,7 @@ def test_written_words_are_words_to_other_readers_too(word):
     assert yaml.safe_load(to_yaml([word])) == [word]
 
 
-@pytest.mark.parametrize("name", ["quickstart", "full", "lora"])
+@pytest.mark.parametrize("name", ["quickstart", "full", "lora", "cluster"])
 @pytest.mark.parametrize("override", ["train.learning_rate=3e-5", "train.schedule=constant", "train.method=full"])
 def test_the_complete_recipe_is_the_same_recipe(write, name, override):
     loaded = load_recipe(name, [override, "data.sources.1.path=some.jsonl"])
@@ -273,7 +273,7 @@ def test_the_embedded_base_wins_over_a_folder_of_its_name(write):
 def test_a_recipe_that_is_not_there(write):
     with pytest.raises(UserError, match="Did you mean `quickstart`"):
         load_recipe("quikstart")
-    with pytest.raises(UserError, match="shipped recipe: full, lora, quickstart"):
+    with pytest.raises(UserError, match="shipped recipe: cluster, full, lora, quickstart"):
         load_recipe("zzz.yaml")
     Path("empty").mkdir()
     with pytest.raises(UserError, match=r"folder without a recipe\.yaml"):
@@ -318,7 +318,7 @@ def test_formats_columns_and_metrics_are_those_of_the_stages():
     assert set(properties["Evaluate"]["properties"]["metric"]["enum"]) == {"auto", *METRICS}
 
 
-@pytest.mark.parametrize("name", ["quickstart", "full", "lora"])
+@pytest.mark.parametrize("name", ["quickstart", "full", "lora", "cluster"])
 def test_training_settings_take_what_a_recipe_gives(name):
     recipe = load_recipe(name).recipe
     train, settings = recipe.train, settings_of(recipe)

@@ -55,7 +55,7 @@ app = typer.Typer(
 
 RecipeName = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="A shipped recipe (quickstart, full, lora), a YAML file, or a run."),
+    typer.Argument(metavar="RECIPE", help="A shipped recipe (quickstart, full, lora, cluster), a YAML file, or a run."),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in runs/.")]
 NewestRun = Annotated[
