@@ -122,23 +122,26 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any, loss_of: Callable[[Tensor, slice], Tensor], hidden: Tensor, chunk: int, *trained: Tensor
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
-        into_hidden, into_trained = torch.empty_like(hidden), [torch.zeros_like(weight) for weight in trained]
+        into_hidden, into_trained = torch.empty_like(hidden), list[Tensor]()
         for start in range(0, len(hidden), chunk):
             here = slice(start, start + chunk)
             part = hidden[here].detach().requires_grad_()
             with torch.enable_grad():
                 loss = loss_of(part, here)
             into_hidden[here], *gradients = torch.autograd.grad(loss, [part, *trained])
-            for gathered, gradient in zip(into_trained, gradients, strict=True):
-                gathered += gradient
+            into_trained = into_trained or gradients  # of the first chunk: as large as the head, so never copied
+            if gradients is not into_trained:
+                for gathered, gradient in zip(into_trained, gradients, strict=True):
+                    gathered += gradient
             total += loss.detach()
-        ctx.gradients = into_hidden, into_trained
+        ctx.gradients = into_hidden, into_trained or [torch.zeros_like(weight) for weight in trained]
         return total
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        into_hidden, into_trained = ctx.gradients
-        return None, into_hidden * above, None, *(gradient * above for gradient in into_trained)
+        assert ctx.gradients is not None, "this loss can be differentiated once"
+        (into_hidden, into_trained), ctx.gradients = ctx.gradients, None
+        return None, into_hidden.mul_(above), None, *(gradient.mul_(above) for gradient in into_trained)
 
 
 class Head(nn.Module):
