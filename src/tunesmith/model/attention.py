@@ -63,8 +63,15 @@ class Layout:
         place = np.empty(starts[-1], dtype=np.int64)
         place[take[real]] = np.flatnonzero(real)
         arrays = take, place, np.flatnonzero(~real), starts.astype(np.int32)
-        take_, place_, padding, boundaries = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+        take_, place_, padding, boundaries = (on_device(array, device) for array in arrays)
         return cls(take_, place_, padding, tuple(shapes), boundaries, int(lengths.max()), tuple(map(int, lengths)))
+
+
+def on_device(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """The array as a tensor there; copied to a GPU beside what that computes, for which its memory has to be pinned."""
+    tensor = torch.from_numpy(array)
+    pinned = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 def _similar(lengths: np.ndarray) -> list[np.ndarray]:

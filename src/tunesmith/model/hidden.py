@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.model.attention import Layout, packed, packs
+from tunesmith.model.attention import Layout, on_device, packed, packs
 from tunesmith.model.noise import documents_of, is_noisy
 from tunesmith.model.parts import decoder_of
 from tunesmith.model.prompts import before_documents, is_prefix, prefix, virtual_embeddings, virtual_tokens
@@ -93,4 +93,4 @@ def decode_padded(model: Any, decoder: PreTrainedModel, ids: Tensor) -> Tensor:
 def _lengths(layout: Layout, device: torch.device) -> Tensor:
     """(T,) the length of each token's document."""
     lengths = np.repeat(layout.lengths, layout.lengths)
-    return torch.from_numpy(lengths).to(device, non_blocking=True)
+    return on_device(lengths, device)

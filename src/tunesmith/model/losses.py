@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.model.attention import Layout
+from tunesmith.model.attention import Layout, on_device
 from tunesmith.model.hidden import decode, hidden_states
 from tunesmith.model.parts import causal_model as causal_model
 from tunesmith.model.parts import decoder_of as decoder_of
@@ -42,15 +42,13 @@ class PackedRow:
         """The row's tensors. Short of `room` tokens it is filled up with a document of which nothing is supervised,
         so that compiled models always see the same shape."""
 
-        def put(array: Any) -> Tensor:
-            return torch.from_numpy(array).to(device, non_blocking=True)
-
         if len(batch.ids) < room:
             batch = _filled(batch, room)
         targets = batch.supervised.nonzero()[0]
         assert (batch.positions[targets] > 0).all(), "the first token of a document has nothing to be predicted from"
         layout = Layout.of(batch.lengths, device)
-        return cls(put(batch.ids)[None], put(batch.positions)[None], put(targets - 1), put(batch.ids[targets]), layout)
+        arrays = batch.ids[None], batch.positions[None], targets - 1, batch.ids[targets]
+        return cls(*(on_device(array, device) for array in arrays), layout=layout)
 
 
 def _filled(batch: Batch, room: int) -> Batch:
