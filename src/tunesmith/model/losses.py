@@ -48,7 +48,8 @@ class PackedRow:
         assert (batch.positions[targets] > 0).all(), "the first token of a document has nothing to be predicted from"
         layout = Layout.of(batch.lengths, device)
         arrays = batch.ids[None], batch.positions[None], targets - 1, batch.ids[targets]
-        return cls(*(on_device(array, device) for array in arrays), layout=layout)
+        ids, positions, predicting, wanted = (on_device(array, device) for array in arrays)
+        return cls(ids, positions, predicting, wanted, layout)
 
 
 def _filled(batch: Batch, room: int) -> Batch:
