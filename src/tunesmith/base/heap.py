@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 
-LARGE = 1 << 20
-"""Bytes from which on a tensor gets pages of its own."""
+LARGE = 1 << 18
+"""Bytes from which on a tensor gets pages of its own. With a megabyte, small models still took twice what they held."""
 _M_MMAP_THRESHOLD = -3
 
 
 def return_large_blocks() -> bool:
-    """Have glibc give tensors of a megabyte and more pages of their own, which go back when they are freed.
+    """Have glibc give tensors of `LARGE` bytes and more pages of their own, which go back when they are freed.
 
     By default it learns to keep blocks of up to 32 MB in its heaps, of which each thread has one; as the forward and
     the backward pass run in two, each keeps what the other needs, and a process takes up to 2.4 times what it holds

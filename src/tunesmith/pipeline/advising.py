@@ -35,6 +35,7 @@ RATES = {
     "prefix": (1e-3, 3e-2),
 }
 BILLION = 1e9
+MARGIN = 1.1  # a rate so many times beyond its range is none to warn of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,17 @@ def rate_range(method: str, parameters: int) -> tuple[float, float]:
 
 def on_rate(method: str, rate: float, parameters: int) -> Iterator[Advice]:
     low, high = rate_range(method, parameters)
-    if not low <= rate <= high * (1 + 1e-9):
+    if not low / MARGIN <= rate <= high * MARGIN:
         where, change = ("below", "learns little") if rate < low else ("above", "may diverge or forget much")
         yield Advice(
-            f"learning_rate {rate:g} is {where} the usual {low:.2g} to {high:.2g} of {method} for a model of this "
-            f"size: it {change}.",
-            f"Try {low if rate < low else high:.1g}.",
+            f"learning_rate {rate:g} is {where} the usual {_rate(low)} to {_rate(high)} of {method} for a model of "
+            f"this size: it {change}.",
+            f"Try {_rate(low if rate < low else high)}.",
         )
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e")
 
 
 def on_epochs(epochs: float) -> Iterator[Advice]:

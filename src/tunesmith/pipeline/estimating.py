@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from tunesmith.pipeline.preparing import Prepared
 from tunesmith.pipeline.training import HELD, method_of, settings_of, untrained
 from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.batches import DataPlan, plan_epochs
-from tunesmith.tokens.encoded import Encoded
 from tunesmith.train.loop import train
+from tunesmith.train.settings import TrainSettings
 
 UTILISATION = 0.4
 """Part of a GPU's peak that a training is taken to reach: between the 30% of small models and the 50% of large ones."""
@@ -133,39 +132,36 @@ def tried_speed(recipe: Recipe, prepared: Prepared, tokenizer: Any, flops: float
 
     flops: of a packed row, by which steps are kept small where the machine is slow.
     """
-    each = flops / _matmul_speed() * 2  # most reach half of that
-    if each > TRIAL_SECONDS:
+    if flops / _matmul_speed() > TRIAL_SECONDS:
         return None
-    settings = settings_of(recipe)
-    wanted = min(settings.batches_per_step, 4, max(1, int(TRIAL_SECONDS / 3 / TRIAL_STEPS / each)))
-    rows = list(_first_rows(prepared.plan, TRIAL_STEPS * wanted))
-    store = [prepared.store[int(index)] for row in rows for index in row]
-    budget = settings.tokens_per_batch
+    return_large_blocks()
+    model, settings = untrained(recipe, tokenizer), settings_of(recipe)
+    settings = replace(settings, checkpoint_every=0, evaluate_every=0, patience=0, sharding="none")
+    first = _tried(model, prepared, settings, rows=1, steps=1)
+    taken = settings.tokens_per_batch / first
+    if taken * TRIAL_STEPS > TRIAL_SECONDS:
+        return Speed(first, "measured here: 1 packed row")
+    rows = min(settings.batches_per_step, 4, int(TRIAL_SECONDS / TRIAL_STEPS / taken))
+    speed = _tried(model, prepared, settings, rows=rows, steps=TRIAL_STEPS)
+    return Speed(speed, f"measured here: up to {TRIAL_STEPS} steps of {rows} packed rows")
+
+
+def _tried(model: Any, prepared: Prepared, settings: TrainSettings, *, rows: int, steps: int) -> float:
+    """Tokens per second of some steps of so many packed rows."""
+    chosen = [int(index) for row in _first_rows(prepared.plan, steps * rows) for index in row]
+    store = [prepared.store[index] for index in chosen]
     plan = plan_epochs(
         lambda _: np.arange(len(store)),
         np.array([len(sequence) for sequence in store]),
-        tokens_per_batch=budget,
-        batches_per_step=wanted,
+        tokens_per_batch=settings.tokens_per_batch,
+        batches_per_step=rows,
         epochs=1,
-        seed=recipe.seed,
+        seed=settings.seed,
     )
-    quiet = replace(settings, tokens_per_step=budget * wanted, checkpoint_every=0, evaluate_every=0, patience=0)
-    taken = _trial(recipe, tokenizer, store, plan, replace(quiet, sharding="none"))
-    steps = "1 step" if plan.steps == 1 else f"{plan.steps - 1} steps after a first one"
-    return Speed(taken, f"measured here: {steps} of {wanted} packed rows") if taken else None
-
-
-def _trial(recipe: Recipe, tokenizer: Any, store: Sequence[Encoded], plan: DataPlan, settings: Any) -> float:
-    """Tokens per second of the steps after the first, or of that if it is the only one."""
-    return_large_blocks()
-    model = untrained(recipe, tokenizer)
-    with tempfile.TemporaryDirectory() as name:
-        result = train(model, store, plan, settings, Path(name))
-        lines = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    done = [line for line in lines if "tokens" in line and "seconds" in line]
-    if len(done) < 2:
-        return result.tokens / result.seconds
-    return float((done[-1]["tokens"] - done[0]["tokens"]) / (done[-1]["seconds"] - done[0]["seconds"]))
+    smaller = replace(settings, tokens_per_step=settings.tokens_per_batch * rows)
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(model, store, plan, smaller, Path(folder))
+    return result.tokens / result.seconds
 
 
 def _first_rows(plan: DataPlan, count: int) -> Iterator[np.ndarray]:

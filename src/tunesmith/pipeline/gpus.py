@@ -18,7 +18,7 @@ CONTEXT = 600 << 20
 """Bytes that CUDA and its libraries take of a GPU before the first tensor: about 0.5 GiB on recent ones."""
 RESERVE = 0.05
 """Part of a GPU's memory that PyTorch's allocator loses to gaps between blocks."""
-# GiB that can be used, of what the makers' data sheets name in GB. The longest name that fits counts.
+# GiB that can be used, of what the makers' data sheets name in GB.
 MEMORY = {
     "A100 40GB": 39.4,
     "A100 80GB": 79.1,
@@ -58,19 +58,22 @@ def device_named(name: str | None) -> Device:
     here = _here()
     if name is None:
         return here
-    known = {_plain(each): each for each in MEMORY}
     wanted = _plain(name)
     if here.is_gpu and wanted in _plain(here.name):
         return here
-    fitting = [each for each in known if each == wanted or (each.startswith(wanted) and each[len(wanted)].isdigit())]
+    fitting = [each for each in MEMORY if wanted in _spellings(each)]
     if not fitting:
-        near = get_close_matches(wanted, known, n=1)
-        hint = f"Did you mean {known[near[0]]}? " if near else ""
+        near = get_close_matches(wanted, {_plain(each): each for each in MEMORY}, n=1)
+        hint = next((f"Did you mean {each}? " for each in MEMORY if _plain(each) in near), "")
         raise UserError(f"--gpu {name}: not in the table. {hint}It has {', '.join(MEMORY)}.")
-    if len(fitting) > 1 and wanted not in known:
-        raise UserError(f"--gpu {name}: which one? {' or '.join(known[each] for each in fitting)}.")
-    found = known[wanted if wanted in known else fitting[0]]
-    return Device(found, round(MEMORY[found] * GIB), here=False, is_gpu=True)
+    if len(fitting) > 1:
+        raise UserError(f"--gpu {name}: which one? {' or '.join(fitting)}.")
+    return Device(fitting[0], round(MEMORY[fitting[0]] * GIB), here=False, is_gpu=True)
+
+
+def _spellings(name: str) -> set[str]:
+    """With and without the size of its memory, or its unit."""
+    return {_plain(name), _plain(name.removesuffix("GB")), _plain(re.sub(r" \d+GB$", "", name))}
 
 
 def _plain(name: str) -> str:

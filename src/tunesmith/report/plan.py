@@ -65,6 +65,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _memory(memory: Mapping[str, int], device: str) -> Table:
     title = f"Memory at the worst moment, on {device}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table.min_width = 60
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     for part, name in PARTS.items():
