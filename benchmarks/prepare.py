@@ -24,10 +24,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.base.conversation import Conversation
+from tunesmith.base.parallel import cores
 from tunesmith.data.read import read_source
 from tunesmith.pocket import tasks
 from tunesmith.tokens.many import encode_many
-from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.supervise import Rules
 

@@ -5,9 +5,9 @@ import random
 import pytest
 
 from tunesmith.base.conversation import Conversation, Message
+from tunesmith.base.parallel import map_chunks
 from tunesmith.data.rows import Rows
 from tunesmith.pocket import tasks
-from tunesmith.tokens.parallel import map_chunks
 
 
 def made(count):

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import SupervisionError
 from tunesmith.base.files import write_json
+from tunesmith.base.parallel import cores
 from tunesmith.base.progress import say, track
 from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.rows import RowLabel, Rows
@@ -21,7 +22,6 @@ from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY
 from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.many import encode_all
-from tunesmith.tokens.parallel import cores
 from tunesmith.tokens.store import Entry, TokenStore
 from tunesmith.tokens.supervise import Rules
 from tunesmith.tokens.view import as_json

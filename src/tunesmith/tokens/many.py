@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import SupervisionError
+from tunesmith.base.parallel import map_chunks
 from tunesmith.tokens.encoded import Encoded
-from tunesmith.tokens.parallel import map_chunks
 from tunesmith.tokens.supervise import NOTHING, Outcome, Remarks, Row, Rules, Span, Supervisor
 from tunesmith.tokens.tokenise import Tokenise, bulk
 
