@@ -1,0 +1,121 @@
+"""Stages of curation over a table of rows: what goes on, and the records of what was dropped, changed and flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import TunesmithError
+from tunesmith.data.engine.canonical import SCHEMA, from_batch, to_batch
+from tunesmith.data.engine.engine import Engine
+from tunesmith.data.engine.parts import BatchFunction
+from tunesmith.data.engine.table import Table
+from tunesmith.data.stage import Outcome, Stage
+
+
+def _strings(*names: str) -> pa.Schema:
+    return pa.schema([pa.field(name, pa.string(), nullable=False) for name in names])
+
+
+DROPPED = _strings("row", "stage", "reason", "detail")
+CHANGES = _strings("row", "stage", "what", "before", "after")
+FLAGS = _strings("row", "stage", "flag")
+_OUTPUTS = {"kept": SCHEMA, "dropped": DROPPED, "changes": CHANGES, "flags": FLAGS}
+
+MakeStages = Callable[[], Mapping[str, Stage]]
+"""Called once in each process, picklable: the stages by name, in the order in which rows go through them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """kept: the rows that went on, in order. dropped (row, stage, reason, detail), changes (row, stage, what, before,
+    after), flags (row, stage, flag): in order of the rows. steps: rows read, kept and dropped of each stage.
+    """
+
+    kept: Table
+    dropped: Table
+    changes: Table
+    flags: Table
+    steps: dict[str, tuple[int, int, int]]
+
+
+def run_stages(
+    engine: Engine, rows: Table, make: MakeStages, names: Sequence[str], into: Path, *, name: str = "stages"
+) -> Staged:
+    """All rows through some stages, one after the other, in one pass. names: those of the stages that `make` gives.
+
+    Raises TunesmithError when a row is unaccounted for, and for a stage that fails, with its name and the row's.
+    """
+    found = engine.map_batches(rows, partial(_staging, make, tuple(names)), into, _OUTPUTS, name=name)
+    counted: dict[str, int] = {}
+    for batch in found["dropped"].batches(["stage"]):
+        for entry in pc.value_counts(batch.column("stage")).to_pylist():
+            counted[entry["values"]] = counted.get(entry["values"], 0) + entry["counts"]
+    steps, read = {}, len(rows)
+    for stage in names:
+        dropped = counted.get(stage, 0)
+        steps[stage] = (read, read - dropped, dropped)
+        read -= dropped
+    assert read == len(found["kept"]), "what the stages dropped is what is missing"
+    return Staged(steps=steps, **found)
+
+
+def _staging(make: MakeStages, names: tuple[str, ...]) -> BatchFunction:
+    stages = make()
+    assert tuple(stages) == names, f"stages {tuple(stages)} where {names} were announced"
+
+    def work(batch: pa.RecordBatch, place: int) -> dict[str, pa.RecordBatch]:
+        kept: list[Conversation] = []
+        records: dict[str, list[tuple[str, ...]]] = {"dropped": [], "changes": [], "flags": []}
+        for row in from_batch(batch):
+            after = _through(row, stages, records)
+            if after is not None:
+                kept.append(after)
+        return {"kept": to_batch(kept)} | {name: _records(of, _OUTPUTS[name]) for name, of in records.items()}
+
+    return work
+
+
+def _through(
+    row: Conversation, stages: Mapping[str, Stage], records: dict[str, list[tuple[str, ...]]]
+) -> Conversation | None:
+    id = row.id
+    for name, stage in stages.items():
+        outcome = _outcome(row, name, stage)
+        records["changes"] += [(id, name, change.what, change.before, change.after) for change in outcome.changes]
+        records["flags"] += [(id, name, flag) for flag in outcome.flags]
+        if outcome.row is None:
+            records["dropped"].append((id, name, outcome.reason, outcome.detail))
+            return None
+        row = outcome.row
+    return row
+
+
+def _outcome(row: Conversation, name: str, stage: Stage) -> Outcome:
+    try:
+        outcome = stage(row)
+    except TunesmithError:
+        raise
+    except Exception as error:
+        raise TunesmithError(
+            f"stage {name} failed on row {row.id}: {type(error).__name__}: {error}. This is a bug of Tunesmith; please "
+            f"report it with the row. Leaving the row out of its source lets the run go on."
+        ) from error
+    if outcome.row is not None and outcome.row.id != row.id:
+        raise TunesmithError(f"stage {name} made row {outcome.row.id} of row {row.id}: rows keep their ids.")
+    if outcome.row is None and not outcome.reason:
+        raise TunesmithError(f"stage {name} dropped row {row.id} without a reason: the ledger needs one.")
+    return outcome
+
+
+def _records(records: list[tuple[str, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*records, strict=True) if records else [()] * len(schema)
+    # A detail may quote broken input; what UTF-8 can't hold is written as its escape.
+    safe = [[value.encode("utf-8", "backslashreplace").decode() for value in column] for column in columns]
+    return pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in safe], schema=schema)
