@@ -1,0 +1,148 @@
+"""Near-duplicates: rows whose sets of word n-grams have at least a given Jaccard similarity.
+
+Candidates come from MinHash signatures (`minhash`); each is then verified by reading its two rows again and counting
+their n-grams, so no pair below the threshold is ever linked. Of two parts, instruction and response, each has to reach
+the threshold: rows that share a long passage and differ in what is asked, or in a short answer, are no duplicates. The
+signature is of both parts' n-grams together, those of a part told apart; their similarity is never less than that of
+the less similar part, so nothing is missed by that.
+
+Rows are named by places in a sequence, best first, and texts are never held all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.parallel import map_chunks
+from tunesmith.data.groups import Groups
+from tunesmith.data.minhash import Asked, Bands, Candidates, Signatures, choose_bands, sign
+from tunesmith.data.ngrams import Grams, Indices, fixed, grams_of, words_of
+from tunesmith.data.parts import Over, texts_at
+
+_ROWS_AT_ONCE = 500
+_TEXTS_AT_ONCE = 50  # what their words and n-grams take should stay in the processor's cache
+_PAIRS_AT_ONCE = 200
+_TAGS = fixed("parts", 2)
+
+Similarities = NDArray[np.float64]
+
+
+class NearDuplicates:
+    """Rows at `places` (best first) whose n-gram sets are compared, indices being into `places`."""
+
+    def __init__(
+        self, rows: Sequence[Conversation], places: Indices, *, threshold: float, size: int, over: Over, workers: int
+    ) -> None:
+        self.places = places
+        self.crowded = 0
+        self._parts = 2 if over == "both" else 1
+        self._rows, self._threshold, self._size, self._over, self._workers = rows, threshold, size, over, workers
+
+    def roots(self) -> Indices:
+        """For each row the first of its group, groups being what verified pairs link."""
+        return self._grouped([])
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """The verified pairs that `roots` was made from; pairs that others already linked are not among them."""
+        found: list[tuple[int, int]] = []
+        self._grouped(found)
+        return found
+
+    def _grouped(self, linked: list[tuple[int, int]]) -> Indices:
+        groups = Groups(len(self.places))
+        for pairs, _ in self._verified(groups.apart, lambda i, j: ~groups.apart(i, j)):
+            linked += (links := pairs.tolist())
+            groups.join(links)
+        return groups.all_roots()
+
+    def matches(self, references: int) -> tuple[Indices, Similarities]:
+        """For each row that follows the first `references`, one of those it is similar to, or -1; and how similar."""
+        match = np.full(len(self.places), -1)
+        similarity = np.zeros(len(self.places))
+
+        def wanted(i: Indices, j: Indices) -> NDArray[np.bool_]:
+            found: NDArray[np.bool_] = ((i < references) != (j < references)) & (match[np.maximum(i, j)] < 0)
+            return found
+
+        for pairs, found in self._verified(wanted, lambda lead, row: (row < references) | (match[row] >= 0)):
+            rows = pairs.max(axis=1)
+            best = np.lexsort((-pairs.min(axis=1), found))  # the last that is written stays: most similar, then first
+            match[rows[best]], similarity[rows[best]] = pairs.min(axis=1)[best], found[best]
+        return match[references:], similarity[references:]
+
+    def similarities(self, pairs: NDArray[np.int64]) -> Similarities:
+        """The Jaccard similarity of each pair (P, 2), of the less similar part; in several processes."""
+        asked: Any = pairs  # an array can be sliced as map_chunks needs it, but is no Sequence
+        found = map_chunks(self._compared, asked, _PAIRS_AT_ONCE, self._workers)
+        return np.fromiter((value for part in found for value in part), np.float64, len(pairs))
+
+    def _verified(self, wanted: Asked, settled: Asked) -> Iterator[tuple[NDArray[np.int64], Similarities]]:
+        """Pairs that reach the threshold with their similarities, in portions."""
+        bands = choose_bands(self._threshold)
+        signatures, signed = self._sign(bands)
+        candidates = Candidates(
+            signatures,
+            bands.least,
+            lambda i, j: wanted(signed[i], signed[j]),
+            lambda i, j: settled(signed[i], signed[j]),
+        )
+        for i, j in candidates.pairs():
+            pairs = np.stack((signed[i], signed[j]), axis=1)
+            found = self.similarities(pairs)
+            enough = found >= self._threshold
+            yield pairs[enough], found[enough]
+        self.crowded = int(candidates.crowded.sum())
+
+    def _sign(self, bands: Bands) -> tuple[Signatures, Indices]:
+        """Signatures of the rows that have words at all, and which these are."""
+        signatures = Signatures.empty(len(self.places), bands)
+        signed = np.zeros(len(self.places), np.int64)
+        done = start = 0
+        asked: Any = self.places
+        for part, which in map_chunks(lambda part: self._signed(part, bands), asked, _ROWS_AT_ONCE, self._workers):
+            end = done + len(which)
+            signatures.keys[done:end], signatures.marks[done:end] = part.keys, part.marks
+            signed[done:end] = start + which
+            done, start = end, start + _ROWS_AT_ONCE
+        return Signatures(signatures.keys[:done], signatures.marks[:done]), signed[:done]
+
+    def _signed(self, places: Any, bands: Bands) -> tuple[Signatures, Indices]:
+        hashes, numbers = [], []
+        for grams in self._grams(places):
+            if self._parts == 2:
+                grams.hashes[:] ^= np.repeat(np.resize(_TAGS, len(grams.first) - 1), np.diff(grams.first))
+            hashes.append(grams.hashes)
+            numbers.append(np.diff(grams.first[:: self._parts]))
+        number = np.concatenate(numbers)
+        filled = np.flatnonzero(number)
+        first = np.concatenate((np.zeros(1, np.int64), np.cumsum(number[filled])))
+        return sign(np.concatenate(hashes), first, bands), filled
+
+    def _grams(self, places: Indices) -> Iterator[Grams]:
+        for start in range(0, len(places), _TEXTS_AT_ONCE):
+            texts = texts_at(self._rows, places[start : start + _TEXTS_AT_ONCE].tolist(), self._over)
+            yield grams_of(words_of(texts, symbols=True), self._size)
+
+    def _compared(self, pairs: Any) -> list[float]:
+        distinct, inverse = np.unique(pairs, return_inverse=True)
+        sets: list[list[frozenset[int]]] = []
+        for grams in self._grams(self.places[distinct]):
+            hashes = grams.hashes.tolist()
+            each = [frozenset(hashes[a:b]) for a, b in pairwise(grams.first.tolist())]
+            sets += [each[k : k + self._parts] for k in range(0, len(each), self._parts)]
+        return [
+            min(jaccard(a, b) for a, b in zip(sets[i], sets[j], strict=True))
+            for i, j in inverse.reshape(pairs.shape).tolist()
+        ]
+
+
+def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
+    """|A & B| / |A | B|; two empty sets are alike."""
+    both = len(a & b)
+    return both / (len(a) + len(b) - both) if a or b else 1.0
