@@ -115,6 +115,7 @@ def compare(folder: Path, shape: dict[str, Any], rounds: int, steps: int, room: 
         matmul.append(matmul_speed())
         for name, job in sides.items():
             runs[name].append(in_a_process(name, job))
+            print(f"    {name}: {runs[name][-1].speed:,.0f} tokens/s", flush=True)
     cost = flop_per_token(shape, TokenStore.open(Path(work["store"])))
     title = f"vocabulary of {shape['vocab_size']:,}: medians of {rounds} runs of {steps} steps"
     report(title, runs, cost, statistics.median(matmul))
