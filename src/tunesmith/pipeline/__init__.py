@@ -16,6 +16,7 @@ from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trai
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inspecting import inspect
 from tunesmith.pipeline.measuring import TUNED, measured, write_comparison
+from tunesmith.pipeline.planning import explaining_memory
 from tunesmith.pipeline.preparing import Prepared, open_prepared, prepare, tokenizer_of
 from tunesmith.pipeline.training import check_processes, train_model
 from tunesmith.recipe import LoadedRecipe
@@ -71,7 +72,9 @@ def _help(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks) -> int:
         ranks.meet("prepared")
         folder = RunFolder.open(path, loaded)
         tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
-        train_model(folder, open_prepared(folder, tokenizer), tokenizer, _base_key(folder, tokenizer), ranks)
+        prepared = open_prepared(folder, tokenizer)
+        with explaining_memory(folder.recipe, prepared, ranks.size):
+            train_model(folder, prepared, tokenizer, _base_key(folder, tokenizer), ranks)
     ranks.meet("end")
     return OK
 
@@ -98,7 +101,8 @@ def _train_and_measure(
     # The base comes first: what it can do is known before anything is spent on training.
     before = measured(folder, prepared, "base", of_base, base) if until != "train" else None
     ranks.meet("prepared")
-    of_tuned = train_model(folder, prepared, tokenizer, of_base, ranks)
+    with explaining_memory(recipe, prepared, ranks.size):
+        of_tuned = train_model(folder, prepared, tokenizer, of_base, ranks)
     if before is None:
         say(f"Model: {folder.path / 'model'}")
         return None

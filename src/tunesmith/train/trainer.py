@@ -108,7 +108,7 @@ class Trainer:
             try:
                 yield lambda: self._any_rank(asked())
             except RuntimeError as error:
-                if self.ranks.size == 1:
+                if self.ranks.size == 1 or "memory" in str(error):  # what ran out of memory is told by others
                     raise
                 raise explained(self.ranks, error, self._rescue()) from error
             finally:
