@@ -3,9 +3,10 @@
 Llamas with random weights (the pocket model's shape, 26M parameters, 100M) train some steps of two packed rows, each in
 a process of its own, in fp32, with and without activation checkpointing. Measured is the highest resident memory of
 the process above what it held when a much smaller training had run in it, so that libraries and their buffers are
-not counted; foreseen is the same, without "process and libraries".
+not counted; foreseen is the same, without "process and libraries". Freed blocks go back to the system
+(`tunesmith.base.heap`), since else glibc's heaps are measured: that is what --heaps shows.
 
-    python benchmarks/plan_memory.py [--sizes pocket,26M,100M] [--tokens N]
+    python benchmarks/plan_memory.py [--sizes pocket,26M,100M] [--tokens N] [--heaps]
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--sizes", default="pocket,26M,100M")
     options.add_argument("--tokens", type=int, default=1024, help="of a packed row, a multiple of 256")
+    options.add_argument("--heaps", action="store_true", help="leave glibc's heaps as they are")
     options.add_argument("--child", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
@@ -59,7 +61,7 @@ def main() -> None:
         for method in ("full", "lora"):
             for checkpointing in (False, True):
                 job = {"size": size, "method": method, "checkpointing": checkpointing, "tokens": given.tokens}
-                ours, real = foreseen(**job), child(job)
+                ours, real = foreseen(**job), child({**job, "heaps": given.heaps})
                 apart = max(apart, abs(ours / real - 1))
                 name = f"{size}, {method}" + (", checkpointing" if checkpointing else "")
                 print(f"  {name:30} {ours / 1e6:8,.0f} {real / 1e6:8,.0f}   {ours / real:.2f}", flush=True)
@@ -95,9 +97,10 @@ def child(job: dict[str, Any]) -> int:
     return int(done.stdout.split()[-1])
 
 
-def measured(size: str, method: str, checkpointing: bool, tokens: int) -> int:
+def measured(size: str, method: str, checkpointing: bool, tokens: int, heaps: bool) -> int:
     """Bytes of the highest resident memory above what a much smaller training has left."""
-    return_large_blocks()
+    if not heaps:
+        return_large_blocks()
     trained("tiny", method, checkpointing, DOCUMENT)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest is now what there is

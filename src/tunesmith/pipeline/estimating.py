@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from tunesmith.base.errors import TunesmithError
-from tunesmith.base.heap import return_large_blocks
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.attention import NAME
 from tunesmith.model.blank import empty_base
@@ -134,7 +133,6 @@ def tried_speed(recipe: Recipe, prepared: Prepared, tokenizer: Any, flops: float
     """
     if flops / _matmul_speed() > TRIAL_SECONDS:
         return None
-    return_large_blocks()
     model, settings = untrained(recipe, tokenizer), settings_of(recipe)
     settings = replace(settings, checkpoint_every=0, evaluate_every=0, patience=0, sharding="none")
     first = _tried(model, prepared, settings, rows=1, steps=1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -177,6 +179,8 @@ def _memory(made: Estimate, device: Device) -> dict[str, Any]:
 def _assumed_of_memory(recipe: Recipe, device: Device, asked: Asked) -> Iterator[str]:
     if device.is_gpu:
         yield f"on the GPU: kernels that keep what PyTorch's fused ones keep; {RESERVE:.0%} lost between blocks"
+    elif sys.platform.startswith("linux"):
+        yield "on this CPU: what tensors hold; glibc's heaps may keep up to 1.4 times as much again"
     if asked.processes > 1:
         held = "a part of the weights" if recipe.train.sharding == "fsdp" else "the whole model"
         yield f"memory is of each of {asked.processes} processes, which holds {held}"
@@ -314,6 +318,7 @@ def explaining_memory(recipe: Recipe, prepared: Prepared, processes: int = 1) ->
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             raise
+        clear_frames(error.__traceback__)  # they hold what filled the memory, and the estimate needs some
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise TunesmithError(

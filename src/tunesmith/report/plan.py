@@ -69,7 +69,7 @@ def _memory(memory: Mapping[str, int], device: str) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     for part, name in PARTS.items():
-        if memory[part]:
+        if memory[part] >= 1024:
             table.add_row(name, size(memory[part]), end_section=part == "process")
     table.add_row("all", f"{size(memory['total'])} of {size(memory['available'])}")
     return table
