@@ -16,9 +16,9 @@ import signal
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from tunesmith.data.engine.table import BATCH_ROWS, Table, part_path, read_batch
 BatchFunction = Callable[[pa.RecordBatch, int], Mapping[str, pa.RecordBatch]]
 """From a batch, and the place of its first row, to the rows of each output by name."""
 
+_STOPPED = ".stopped"  # in the folder of a step that fails: what has not begun need not be done
 ATTEMPTS = 4  # at a part, before what kills its process is taken to be the part
 
 
@@ -66,7 +67,8 @@ def map_parts(
     Raises TunesmithError when the function fails, or a row is unaccounted for.
     """
     with written_aside(into) as aside:
-        here = Step(step.name, step.make, step.outputs, step.conserved, aside)
+        aside.mkdir()
+        here = replace(step, folder=aside)
         counts = _done(here, _jobs(table, picked), workers)
     return {name: _output(into / name, schema, name, counts) for name, schema in step.outputs.items()}
 
@@ -79,8 +81,7 @@ def _done(step: Step, jobs: dict[int, str], workers: int) -> list[dict[str, int]
             left = [job for number, job in jobs.items() if number not in found]
             try:
                 results = run_jobs(_work(step), left, workers) if workers > 1 else map(PartWork(step).do, left)
-                for result in results:
-                    number, counts = _counts(step, json.loads(result))
+                for number, counts in _all_or_none(step, results):
                     found[number] = counts
                     bar.advance()
                 break
@@ -89,6 +90,20 @@ def _done(step: Step, jobs: dict[int, str], workers: int) -> list[dict[str, int]
                     raise cluster_died(error, len(found), len(jobs)) from error
     assert sorted(found) == list(jobs), "every part has been done"
     return [found[number] for number in jobs]
+
+
+def _all_or_none(step: Step, results: Iterator[str]) -> Iterator[tuple[int, dict[str, int]]]:
+    """The counts of each part. When something fails, or someone stops it, the processes first come to rest."""
+    try:
+        for result in results:
+            yield _counts(step, json.loads(result))
+    except RuntimeError:  # the processes have ended already
+        raise
+    except BaseException:
+        (step.folder / _STOPPED).touch()
+        for _ in results:
+            pass
+        raise
 
 
 def _counts(step: Step, result: dict[str, Any]) -> tuple[int, dict[str, int]]:
@@ -148,6 +163,8 @@ class PartWork:
     def do(self, job: str) -> str:
         """The counts of a part, as JSON."""
         given = json.loads(job)
+        if (self._step.folder / _STOPPED).exists():
+            return "{}"
         try:
             if self._function is None:
                 self._function = _made(self._step)
@@ -208,7 +225,7 @@ class _Output:
     def write(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
             if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.parent.mkdir(exist_ok=True)
                 self._file = pq.ParquetWriter(self._aside, self._schema, compression="zstd")
             self._file.write_batch(batch)
             self._rows += batch.num_rows

@@ -154,12 +154,11 @@ def _ordered(frame: Any, by: Sequence[str], schema: pa.Schema) -> Iterator[pa.Re
 
 def _ranges(table: Table, column: str, rows: int) -> Iterator[Any]:
     """Conditions that share out the rows by the first key, in its order; None for all at once."""
-    wanted = -(-len(table) // rows)
-    if wanted < 2:
+    bounds = _bounds(table, column, -(-len(table) // rows)) if len(table) > rows else []
+    if not bounds:
         yield None
         return
     col = import_daft().col(column)
-    bounds = _bounds(table, column, wanted)
     for lower, upper in zip([None, *bounds], [*bounds, None], strict=True):
         inside = [] if lower is None else [col >= lower]
         inside += [] if upper is None else [col < upper]
@@ -177,8 +176,7 @@ def _bounds(table: Table, column: str, parts: int) -> list[Any]:
     values = pa.chunked_array(sample).drop_null()
     values = values.take(pc.sort_indices(values))
     cuts = [values[len(values) * number // parts].as_py() for number in range(1, parts)] if len(values) else []
-    # The lowest value can't be a bound, or the range below it would be empty; harmless, but a pass for nothing.
-    return [value for value in dict.fromkeys(cuts) if value != values[0].as_py()] or [values[-1].as_py()]
+    return [value for value in dict.fromkeys(cuts) if value != values[0].as_py()]  # below the lowest there is nothing
 
 
 def _require_narrow(table: Table) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ def start(ray: str | None) -> int:
             daft = import_daft()
             daft.set_runner_native()
             daft.set_execution_config(maintain_order=True)
+            _keep_interrupts(daft)
+            _close_pipes()
         for name in ("daft", "daft_local_execution"):  # a failed job is told of by us, once
             logging.getLogger(name).setLevel(logging.CRITICAL)
         _runner = wanted
@@ -76,6 +80,28 @@ def run_jobs(work: type, jobs: list[str], workers: int) -> Iterator[str]:
     frame = frame.into_batches(1) if _runner == "native" else frame.into_partitions(len(jobs))
     for batch in frame.select(made().do_batch(daft.col("job")).alias("result")).to_arrow_iter():
         yield from batch.column("result").to_pylist()
+
+
+def _keep_interrupts(daft: Any) -> None:
+    """Have Ctrl-C stay Python's. With its first query Daft takes it for itself, and results then just end early."""
+    daft.from_pydict({"first": [1]}).where(daft.col("first") > 0).to_pydict()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+
+
+def _close_pipes() -> None:
+    """Have Daft close the pipe from each of its processes; it leaves that to the collector of garbage."""
+    from daft.execution.udf import UdfHandle
+
+    teardown = UdfHandle.teardown
+
+    def closing(handle: Any, *given: Any) -> None:
+        try:
+            teardown(handle, *given)
+        finally:
+            handle.process.stdout.close()
+
+    UdfHandle.teardown = closing
 
 
 def _do(self: Any, jobs: Any) -> list[str]:

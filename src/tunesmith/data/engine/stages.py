@@ -71,15 +71,32 @@ def _staging(make: MakeStages, names: tuple[str, ...]) -> BatchFunction:
     assert tuple(stages) == names, f"stages {tuple(stages)} where {names} were announced"
 
     def work(batch: pa.RecordBatch, place: int) -> dict[str, pa.RecordBatch]:
-        kept: list[Conversation] = []
+        before = from_batch(batch)
+        after: list[Conversation | None] = []
         records: dict[str, list[tuple[str, ...]]] = {"dropped": [], "changes": [], "flags": []}
-        for row in from_batch(batch):
-            after = _through(row, stages, records)
-            if after is not None:
-                kept.append(after)
-        return {"kept": to_batch(kept)} | {name: _records(of, _OUTPUTS[name]) for name, of in records.items()}
+        for row in before:
+            after.append(_through(row, stages, records))
+        kept = {"kept": _kept(batch, before, after)}
+        return kept | {name: _records(of, _OUTPUTS[name]) for name, of in records.items()}
 
     return work
+
+
+def _kept(
+    batch: pa.RecordBatch, before: Sequence[Conversation], after: Sequence[Conversation | None]
+) -> pa.RecordBatch:
+    """The rows that go on. Those that no stage changed, most by far, are copied as they lie in the batch."""
+    changed: list[Conversation] = []
+    places = []
+    for place, (old, new) in enumerate(zip(before, after, strict=True)):
+        if new is old:
+            places.append(place)
+        elif new is not None:
+            places.append(len(before) + len(changed))
+            changed.append(new)
+    both = pa.Table.from_batches([batch, *([to_batch(changed)] if changed else [])], SCHEMA)
+    taken = both.take(pa.array(places, pa.int64())).combine_chunks()
+    return taken.to_batches()[0] if len(places) else SCHEMA.empty_table().to_batches()[0]
 
 
 def _through(

@@ -166,6 +166,6 @@ def write_table(
 
 
 def _difference(one: pa.Schema, other: pa.Schema) -> str:
-    found = [str(field) for field in one if field not in other]
-    wanted = [str(field) for field in other if field not in one]
+    found = [f"{field.name}: {field.type}" for field in one if field not in other]
+    wanted = [f"{field.name}: {field.type}" for field in other if field not in one]
     return f"{', '.join(found) or 'nothing'} where {', '.join(wanted) or 'nothing'} is expected (or another order)"
