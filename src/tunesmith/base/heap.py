@@ -14,7 +14,7 @@ def return_large_blocks() -> bool:
     """Have glibc give tensors of `LARGE` bytes and more pages of their own, which go back when they are freed.
 
     By default it learns to keep blocks of up to 32 MB in its heaps, of which each thread has one; as the forward and
-    the backward pass run in two, each keeps what the other needs, and a process takes up to 2.4 times what it holds.
+    the backward pass run in two, each keeps what the other needs, and a process took 1.5 to 5 times what it held.
     It costs time, since pages are touched anew: half as much again with the pocket model (docs/planning.md), so it is
     for where memory is short. Returns whether there was a glibc to be told.
     """

@@ -180,7 +180,7 @@ def _assumed_of_memory(recipe: Recipe, device: Device, asked: Asked) -> Iterator
     if device.is_gpu:
         yield f"on the GPU: kernels that keep what PyTorch's fused ones keep; {RESERVE:.0%} lost between blocks"
     elif sys.platform.startswith("linux"):
-        yield "on this CPU: what tensors hold; glibc's heaps may keep up to 1.4 times as much again"
+        yield "on this CPU: what tensors hold; glibc's heaps made it 1.5 to 5 times as much where measured"
     if asked.processes > 1:
         held = "a part of the weights" if recipe.train.sharding == "fsdp" else "the whole model"
         yield f"memory is of each of {asked.processes} processes, which holds {held}"
