@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig
 
-from tunesmith.base.heap import return_large_blocks
+from tunesmith.base.heap import return_freed_memory
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.attention import NAME
 from tunesmith.model.blank import model_of
@@ -100,7 +100,7 @@ def child(job: dict[str, Any]) -> int:
 def measured(size: str, method: str, checkpointing: bool, tokens: int, heaps: bool) -> int:
     """Bytes of the highest resident memory above what a much smaller training has left."""
     if not heaps:
-        return_large_blocks()
+        return_freed_memory()
     trained("tiny", method, checkpointing, DOCUMENT)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest is now what there is

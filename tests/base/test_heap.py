@@ -8,8 +8,8 @@ import pytest
 SCRIPT = """
 import sys
 from pathlib import Path
-from tunesmith.base.heap import return_large_blocks
-if sys.argv[1] == "told" and not return_large_blocks():
+from tunesmith.base.heap import return_freed_memory
+if sys.argv[1] == "told" and not return_freed_memory():
     sys.exit("no glibc")
 import numpy as np
 def resident():

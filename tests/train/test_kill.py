@@ -207,7 +207,9 @@ def test_asked_twice_it_ends_at_once(tmp_path, number):
     assert not saved_steps(run)  # it neither waited for the measurement nor went on to the end of the step
 
 
-@pytest.mark.parametrize(("file", "damage"), [(WEIGHTS, "flipped"), (OPTIMIZER, "cut"), (STATE, "cut")])
+@pytest.mark.parametrize(
+    ("file", "damage"), [(WEIGHTS, "flipped"), (OPTIMIZER, "cut"), (STATE, "cut"), (STATE, "flipped")]
+)
 def test_a_broken_newest_checkpoint_is_said_and_the_one_before_is_used(undisturbed, tmp_path, file, damage):
     run = tmp_path / "run"
     finish(run)

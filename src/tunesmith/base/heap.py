@@ -1,26 +1,39 @@
-"""Memory that has been freed goes back to the system, so that a process takes about what it holds."""
+"""What the C library does with freed memory: keep it for speed, or give it back at once."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-LARGE = 1 << 18
-"""Bytes from which on a tensor gets pages of its own. With a megabyte, small models still took twice what they held."""
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_SMALL = 1 << 18  # bytes; with a megabyte, small models still took twice what they held
+_ALL = 1 << 30
+_MOST = (1 << 31) - 1
 
 
-def return_large_blocks() -> bool:
-    """Have glibc give tensors of `LARGE` bytes and more pages of their own, which go back when they are freed.
+def keep_freed_memory() -> bool:
+    """Have glibc keep what is freed, since a step needs it again: training on a CPU takes a tenth less time.
 
-    By default it learns to keep blocks of up to 32 MB in its heaps, of which each thread has one; as the forward and
-    the backward pass run in two, each keeps what the other needs, and a process took 1.5 to 5 times what it held.
-    It costs time, since pages are touched anew: half as much again with the pocket model (docs/planning.md), so it is
-    for where memory is short. Returns whether there was a glibc to be told.
+    By default it hands tensors of 32 MB and more back when they are freed (the logits of a chunk, say), and every page
+    of them has to be touched anew. Returns whether there was a glibc to be told.
     """
+    return _told(_ALL, _MOST)
+
+
+def return_freed_memory() -> bool:
+    """Have glibc give tensors from a quarter of a megabyte on pages of their own, which go back when they are freed.
+
+    By default it learns to keep blocks of up to 32 MB in its heaps, and a process took 1.5 to 5 times what it held.
+    It costs time, since pages are touched anew: half as much again with the pocket model (docs/planning.md).
+    """
+    return _told(_SMALL, _SMALL)
+
+
+def _told(mmap_from: int, trim_from: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE))
+        library = ctypes.CDLL(None)
+        return bool(library.mallopt(_M_MMAP_THRESHOLD, mmap_from) and library.mallopt(_M_TRIM_THRESHOLD, trim_from))
     except AttributeError:  # another C library
         return False

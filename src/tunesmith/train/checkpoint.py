@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tunesmith.base.errors import CheckpointError
-from tunesmith.base.files import file_hash, read_json, write_json, written_aside
+from tunesmith.base.files import file_hash, read_json, value_hash, write_json, written_aside
 from tunesmith.base.progress import say
 from tunesmith.base.ranks import Ranks
 from tunesmith.train.sharding import first_row, is_sharded, local
@@ -92,7 +92,7 @@ class Checkpoints:
                 aside.mkdir()
                 for name, found in tensors.items():
                     save_file(found, aside / name)
-                write_json(aside / STATE, record | {"files": {name: _file(aside / name) for name in tensors}})
+                write_json(aside / STATE, _sealed(record | {"files": {name: _file(aside / name) for name in tensors}}))
         if self.ranks.is_main:
             for old in _newest_first(self.folder)[self.keep :]:
                 if best is None or old.name != f"step-{best:08d}":
@@ -118,7 +118,7 @@ class Checkpoints:
                 parts.rename(aside)
                 for file in aside.glob("*.json"):
                     file.unlink()
-                write_json(aside / STATE, record | {"files": files})
+                write_json(aside / STATE, _sealed(record | {"files": files}))
         self.ranks.meet("checkpoint named")
 
     def load_newest(self) -> dict[str, Any] | None:
@@ -174,10 +174,17 @@ def _file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
+def _sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """With its own checksum: a lost bit would change position or owner unseen."""
+    return record | {"sha256": value_hash(record)}
+
+
 def _fault(path: Path) -> str:
     """What is wrong with a checkpoint, or ""."""
     try:
         record = read_json(path / STATE)
+        if record.pop("sha256") != value_hash(record):
+            return f"{STATE} is not what was written"
         files = record["files"]
         for name, written in files.items():
             if file_hash(path / name) != written["sha256"]:

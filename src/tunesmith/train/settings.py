@@ -10,7 +10,10 @@ from tunesmith.base.errors import UserError
 ScheduleName = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "adamw_8bit", "adafactor"]
 Precision = Literal["fp32", "bf16", "fp16"]
-_WATCHING = ("checkpoint_every", "keep_checkpoints", "background_checkpoints", "evaluate_every", "threads", "sharding")
+_WATCHING = (
+    *("checkpoint_every", "keep_checkpoints", "background_checkpoints", "evaluate_every"),
+    *("threads", "sharding", "low_memory"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class TrainSettings:
     precision: of the computation; "bf16" and "fp16" are autocast, "fp16" with a scaled loss; trained weights
         and the optimizer stay in the model's own type.
     checkpoint_every, evaluate_every: in steps; 0 is never. threads: of the CPU; 0 leaves PyTorch's choice.
+    low_memory: on a CPU, give freed memory back at once, which takes time.
     """
 
     learning_rate: float = 2e-5
@@ -53,6 +57,7 @@ class TrainSettings:
     evaluate_every: int = 0
     compile: bool = False
     threads: int = 0
+    low_memory: bool = False
 
     def __post_init__(self) -> None:
         faults = [fault for sound, fault in self._checks() if not sound]

@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.base.errors import TunesmithError
 from tunesmith.base.files import value_hash
+from tunesmith.base.heap import keep_freed_memory, return_freed_memory
 from tunesmith.base.progress import progress, say
 from tunesmith.base.ranks import Ranks, explained
 from tunesmith.model.losses import supervised_loss
@@ -240,6 +241,8 @@ def _training(model: Any, settings: TrainSettings) -> Iterator[None]:
     before, threads = model.training, torch.get_num_threads()
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if next(model.parameters()).device.type == "cpu":
+        return_freed_memory() if settings.low_memory else keep_freed_memory()
     model.train()
     try:
         yield
