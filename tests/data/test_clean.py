@@ -1,4 +1,5 @@
 import pickle
+import time
 
 import pytest
 from hypothesis import given
@@ -6,6 +7,8 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.data.clean import Clean, repaired, with_plain_space
+from tunesmith.data.filter import Filter
+from tunesmith.data.personal import KINDS
 
 clean = Clean()
 
@@ -53,6 +56,7 @@ def test_empty_phrases_go(response, left):
         "Here is where it began. Far away.",
         "Here's the deal: People lie.",
         "As an AI language model, I can't tell.",
+        "As an AI, I do not have the ability to say what others are feeling. It depends.",
         "As an AI language model, I have no feelings, but I can say that it is far.",
         "As an astronomer, I can say that it is far.",
         "I hope this helps you sleep, said the moon. Then it set.",
@@ -196,3 +200,14 @@ def test_switches_and_plain_text():
 
 def test_the_stage_goes_to_other_processes():
     assert pickle.loads(pickle.dumps(clean)) == clean
+
+
+@pytest.mark.parametrize(
+    "piece", ["\n", " ", "`", "```\n", "a=b\n", "Sure! ", "x. Let me know if you ", "é", "Ã¯", "1 ", "a@b.", "("]
+)
+def test_long_hostile_texts_take_no_time(piece):
+    text = piece * (20_000 // len(piece)) + "x"
+    start = time.process_time()
+    outcome = clean(row(text, text))
+    Filter(personal="redact", personal_kinds=KINDS, min_relevance=0.1)(outcome.row or row(text, text))
+    assert time.process_time() - start < 2  # 0.1 s and less; what grows with the square takes many

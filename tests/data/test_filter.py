@@ -16,6 +16,8 @@ from tunesmith.data.read import read_source
 REAL = Path(__file__).parents[3] / "shared/data"
 ASKED = "Explain in a few words why the sky over our town is blue at noon and red in the evening."
 
+SENTENCES = ("Then say what a prism does to light.", "Give an example from a child's day, and name one book on it.")
+
 
 def row(response: str, asked: str = ASKED, **more) -> Conversation:
     return Conversation("a:1", (Message("user", asked), Message("assistant", response, **more)))
@@ -45,7 +47,7 @@ def test_lengths_in_words():
     assert reason("Because it is.", min_response_words=3, max_response_words=3) == ""
     assert reason("Because.", "Why?", min_instruction_words=2) == "instruction_too_short"
     assert reason("Because.", "Why not?", max_instruction_words=1) == "instruction_too_long"
-    assert count_words("two words") == 2 and count_words("学校 ok") >= 3
+    assert count_words("two words") == 2 and count_words("学校 ok") == 3
     assert "4 words, at least 9" in Filter(min_response_words=9)(row("It is just so.")).detail
 
 
@@ -121,7 +123,8 @@ def test_what_only_looks_like_a_placeholder():
 
 def test_copies():
     assert reason(ASKED) == "copy" and reason(ASKED.upper() + "!!") == "copy"
-    assert reason(ASKED.replace("noon", "midday") + " So.") in ("", "copy")
+    assert reason(ASKED.replace("noon", "midday"), ASKED + " " + ASKED) == ""
+    assert reason(" ".join([ASKED, *SENTENCES]).replace("noon", "midday"), " ".join([ASKED, *SENTENCES])) == "copy"
     text = "The cat sat on the mat while the dog slept under the old table by the fire."
     assert reason(text, f"Correct the grammar of the following text, if need be.\n\n{text}") == ""
     assert reason("Say hi to me.", "Say hi to me.") == ""

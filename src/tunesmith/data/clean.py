@@ -34,7 +34,6 @@ _MAYBE_MOJIBAKE = re.compile(
 )  # UTF-8 read as something else makes two letters or more of one
 _ABOUT_ENCODINGS = re.compile(r"mojibake|utf-?8|unicode|latin-?1|cp-?125\d|windows-125\d|iso-8859|charset", re.I)
 
-_UNTIDY = ("\n\n\n", " \n", "\t\n", "\r\n", "\xa0\n")
 _SPACES = " \t\r\xa0"
 _BLANK_LINES = re.compile("\n{3,}")
 _BLANK_START = re.compile("\\A(?:[ \t\r\xa0]*\n)+")
@@ -139,7 +138,7 @@ def with_plain_space(text: str) -> str:
 
     A single space before the whole goes too; more may be the indentation of code.
     """
-    if not (text[:1].isspace() or text[-1:].isspace() or any(mark in text for mark in _UNTIDY)):
+    if not _is_untidy(text):
         return text
     if not looks_like_code(text):
         text = _outside_code(text, _tidied)
@@ -148,6 +147,13 @@ def with_plain_space(text: str) -> str:
         text = _SPACE_START.sub("", _BLANK_START.sub("", text))
         spans = code_spans(text)
     return text if spans and spans[-1][1] == len(text) else text.rstrip()
+
+
+def _is_untidy(text: str) -> bool:
+    # Written out, since most of the time goes to rows with nothing to do.
+    if " \n" in text or "\n\n\n" in text or text[:1].isspace() or text[-1:].isspace():
+        return True
+    return "\t\n" in text or "\r\n" in text or "\xa0\n" in text
 
 
 def _tidied(prose: str) -> str:

@@ -29,7 +29,9 @@ _CODE_LINE = re.compile(
     )""",
     re.VERBOSE,
 )
-_CODE_MARK = re.compile(r"[;{}]\s*$|^\s*(?:def|class|import|from|function|SELECT)\b|=|\)\s*$|>\s*$", re.MULTILINE)
+_CODE_MARK = re.compile(
+    r"[;{}][ \t]*$|^[ \t]*(?:def|class|import|from|function|SELECT)\b|=|\)[ \t]*$|>[ \t]*$", re.MULTILINE
+)
 
 
 def code_spans(text: str) -> list[Span]:

@@ -7,14 +7,16 @@ evaluation) comes later.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import UserError
 from tunesmith.data.fences import has_open_fence, looks_like_code, without_code
+from tunesmith.data.formats import nearest
 from tunesmith.data.language import check_languages, language_of
 from tunesmith.data.personal import KINDS, Found, Kind, find_personal, redacted
 from tunesmith.data.phrases import is_refusal
@@ -41,7 +43,7 @@ _NO_OUTPUT = re.compile(
 _LONGEST_PLACEHOLDER = 120  # characters
 _WORD = re.compile(r"\w+")
 COPY_WORDS = 10  # from here on, a response can be a copy; below, "repeat after me" is likelier
-COPY_SHARE = 0.95  # of instruction and response in common
+COPY_SHARE = 0.9  # of the pairs of neighbouring words in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +78,22 @@ class Filter:
     personal_kinds: tuple[Kind, ...] = field(default=tuple(kind for kind in KINDS if kind != "ip"))
 
     def __post_init__(self) -> None:
-        check_languages(self.languages)
+        if self.languages:
+            check_languages(self.languages)
         for least, most, what in (
             (self.min_instruction_words, self.max_instruction_words, "instruction"),
             (self.min_response_words, self.max_response_words, "response"),
         ):
             if most is not None and least > most:
                 raise UserError(
-                    f"an {what} of at least {least} and at most {most} words can't exist, so every row would be "
+                    f"no {what} has at least {least} and at most {most} words, so every row would be "
                     f"dropped. Lower min_{what}_words, or raise max_{what}_words."
                 )
         for kind in self.personal_kinds:
             if kind not in KINDS:
-                raise UserError(f"{kind!r} is no kind of personal data; there is {', '.join(KINDS)}.")
+                raise UserError(
+                    f"{kind!r} is no kind of personal data, so nothing would be found. {nearest(kind, KINDS)}"
+                )
 
     def __call__(self, row: Conversation) -> Outcome:
         row, changes = _without_empty_inputs(row) if self.placeholders != "off" else (row, ())
@@ -163,7 +168,7 @@ class Filter:
 
 def count_words(text: str) -> int:
     """Words between white space; each letter of Chinese, Japanese and Korean is one too."""
-    return len(text.split()) + (0 if text.isascii() else len(_DENSE.findall(text)))
+    return len((text if text.isascii() else _DENSE.sub(" x ", text)).split())
 
 
 def is_copy(response: str, asked: str) -> bool:
@@ -178,9 +183,9 @@ def is_copy(response: str, asked: str) -> bool:
         return False
     if wanted == given:
         return True
-    if len(set(wanted) & set(given)) < COPY_SHARE * max(len(set(wanted)), len(set(given))):
-        return False
-    return SequenceMatcher(None, wanted, given, autojunk=False).ratio() >= COPY_SHARE
+    # A word put in, left out or changed costs two pairs of neighbours.
+    pairs = [Counter(pairwise(words)) for words in (wanted, given)]
+    return (pairs[0] & pairs[1]).total() >= COPY_SHARE * max(pairs[0].total(), pairs[1].total())
 
 
 def _length(texts: list[str], what: str, least: int, most: int | None) -> Iterator[tuple[str, str, str]]:

@@ -34,7 +34,7 @@ _ANNOUNCED = re.compile(
     r"(?::[ \t]*(?:\n\s*(?=\S)|\s+(?=[A-Z][a-z]|[\"“]|\d+[.)]\s)|\s*\Z)|\.[ \t]*\n\s*(?=```))"
 )
 _DISCLAIMER = re.compile(
-    rf"\s*(?i:{_AI}i (?:do not|don['’]t|cannot|can['’]t|am not|haven['’]t)"
+    rf"\s*(?i:{_AI}i (?:do not|don['’]t|cannot|can['’]t|am not|haven['’]t)(?! (?:currently )?have the )"
     r"(?:(?!\b(?:but|however|though|although|so)\b)[^.!?\n])*?"
     r"\b(?:personal|feelings?|emotions?|opinions?|preferences?|beliefs?|desires?|experiences?|consciousness)\b"
     r"(?:(?!\b(?:but|however|though|although|so)\b)[^.!?\n])*[.!]\s+"
@@ -93,6 +93,7 @@ _CLOSING_WORD = re.compile(r"\b(?:hope|know|free|hesitate|ask|anything|questions
 _ENDED = tuple(".!?:;)]}”\"'*`|>…")
 _SPEAKER = re.compile(r"[A-Z][\w ]{0,20}:")
 _LONGEST_CLOSING = 260  # characters
+_MOST_PHRASES = 20  # at either end of a response; more is no response but a flood, which costs time
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
 
@@ -105,7 +106,9 @@ def preamble_end(response: str, asked: str) -> int:
     if not _ANY.match(response):
         return 0
     start = 0
-    while (end := _one_preamble(response[start:], asked)) > 0:
+    for _ in range(_MOST_PHRASES):
+        if not (end := _one_preamble(response[start:], asked)):
+            break
         start += end
     return start
 
@@ -130,7 +133,9 @@ def closing_start(response: str, asked: str) -> int:
         return end
     if _TO_SOMEBODY.search(asked) or _SALUTATION.match(response):
         return end
-    while (start := _one_closing(response, end)) < end:
+    for _ in range(_MOST_PHRASES):
+        if (start := _one_closing(response, end)) == end:
+            break
         end = start
     return end
 

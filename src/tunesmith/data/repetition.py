@@ -1,7 +1,8 @@
 """How much of a text repeats itself, by the measures and thresholds of Gopher (arXiv:2112.11446, table A1).
 
 The thresholds are for web pages. Responses are shorter, and worked arithmetic says the same words line by line: as they
-are, they would drop 7% of GSM8K; at 2.5 times, 0.05%, while a last sentence said five times again is found in 95%.
+are, they would drop 7% of GSM8K; at 2.5 times, 0.05%, while responses whose last sentence is said eight times more are
+found still (93% of Alpaca's, 98% of those of role-play).
 """
 
 from __future__ import annotations
