@@ -48,13 +48,14 @@ def repetition(text: str, leniency: float = 1.0) -> str:
             return _said(f"{kind}s", share, leniency * DUPLICATES[kind])
         if characters > leniency * DUPLICATE_CHARACTERS[kind]:
             return _said(f"characters in repeated {kind}s", characters, leniency * DUPLICATE_CHARACTERS[kind])
-    size = sum(map(len, words))
+    size, longest = sum(map(len, words)), max(map(len, words))
+    most = max(Counter(words).values())
     for n, threshold in TOP_NGRAM.items():
-        top = _top(words, n)
-        if top / size > leniency * threshold:
-            return _said(f"characters in one {n}-gram", top / size, leniency * threshold)
-        if not top:
-            return ""  # what is longer does not come again either
+        # No n-gram comes more often than a shorter one, and none is longer than n times the longest word.
+        if most * n * longest > leniency * threshold * size:
+            top, most = _top(words, n)
+            if top / size > leniency * threshold:
+                return _said(f"characters in one {n}-gram", top / size, leniency * threshold)
     for n, threshold in REPEATED_NGRAMS.items():
         repeated = _repeated(words, n)
         if repeated / size > leniency * threshold:
@@ -77,13 +78,13 @@ def _duplicates(pieces: Sequence[str]) -> tuple[float, float]:
     return number / len(pieces), characters / max(1, sum(len(piece.strip()) for piece in pieces))
 
 
-def _top(words: Sequence[str], n: int) -> int:
-    """Characters in all occurrences of the most frequent n-gram that occurs more than once."""
+def _top(words: Sequence[str], n: int) -> tuple[int, int]:
+    """Characters in all occurrences of the most frequent n-gram, 0 if all occur once, and how often it occurs."""
     grams = Counter(zip(*(words[start:] for start in range(n)), strict=False))
     most = max(grams.values(), default=1)
     if most == 1:
-        return 0
-    return max(sum(map(len, gram)) for gram, count in grams.items() if count == most) * most
+        return 0, 1
+    return max(sum(map(len, gram)) for gram, count in grams.items() if count == most) * most, most
 
 
 def _repeated(words: Sequence[str], n: int) -> int:
