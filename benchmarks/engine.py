@@ -55,12 +55,9 @@ def by_engine(table: Table, folder: Path) -> int:
 
 def by_map_chunks(table: Table, folder: Path) -> int:
     """Forked processes look rows up by place; those that are kept come back by their places, and are written here."""
-    rows = StoredRows(table)
-    with RowsWriter(folder / "out") as writer:
-        place = 0
+    with StoredRows(table, folder / "stored") as rows, RowsWriter(folder / "out") as writer:
         for chunk in map_chunks(lambda chunk: [repetitive(row).row for row in chunk], rows, 1024, cores()):
             for row in chunk:
-                place += 1
                 if row is not None:
                     writer.append(row)
     return len(writer.table)

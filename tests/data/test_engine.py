@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -14,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 import engine_operations as given
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError, TunesmithError, UserError
+from tunesmith.base.parallel import map_chunks
 from tunesmith.data.engine import (
     SCHEMA,
     Engine,
@@ -199,18 +202,32 @@ def test_labels_and_rows_by_place_are_those_of_the_rows_given(tmp_path, given_ro
     table = write_rows(tmp_path / "rows", given_rows)
     with Rows(tmp_path / "old") as old:
         assert list(labels_of(table)) == [old.append(row) for row in given_rows]
-    assert list(StoredRows(table)) == given_rows
+    with StoredRows(table, tmp_path / "stored") as stored:
+        assert list(stored) == given_rows
     assert Table.scan(table.files) == table
 
 
-def test_rows_are_found_by_place_over_files_and_row_groups(tmp_path):
+def test_rows_are_found_by_place(tmp_path):
     made = list(conversations(5, 2500))
     table = write_table(tmp_path / "rows", [to_batch(made)], SCHEMA, part_rows=1100)
-    stored = StoredRows(table)
-    assert [stored[place] for place in (2499, 0, 1099, 1100, 1024)] == [made[i] for i in (2499, 0, 1099, 1100, 1024)]
-    assert stored[1000:2300:7] == made[1000:2300:7]
-    with pytest.raises(IndexError, match="row 2500 of 2500"):
-        stored[2500]
+    with StoredRows(table, tmp_path / "stored") as stored:
+        order = random.Random(0).choices(range(2500), k=300)
+        assert [stored[place] for place in order] == [made[place] for place in order]
+        assert stored[1000:2300:7] == made[1000:2300:7] and len(stored) == 2500
+        places = [5, 1200, 1201, 2400]
+        assert stored.picked(places)[1:] == [made[place] for place in places[1:]]
+        assert [row for chunk in map_chunks(list, stored, 100, 2) for row in chunk] == made
+        with pytest.raises(IndexError, match="row 2500 of 2500"):
+            stored[2500]
+    assert not (tmp_path / "stored").exists()
+
+
+def test_stages_look_at_some_places_only_if_asked(tmp_path):
+    table = write_rows(tmp_path / "rows", conversations(5, 2500))
+    places = [5, 1200, 1201, 2400]
+    few = run_stages(Engine(), table, given.curated, ["drop", "change"], tmp_path / "few", places=np.array(places))
+    assert [row.id for row in rows_of(few.kept)] == [f"pocket:{place + 1}" for place in places if (place + 1) % 3]
+    assert few.steps["drop"][0] == 4 and sum(len(table) for table in (few.kept, few.dropped)) == 4
 
 
 def test_rows_are_readable_by_any_tool(tmp_path):

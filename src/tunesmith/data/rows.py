@@ -81,11 +81,13 @@ class Rows(Sequence[Conversation]):
 
     def picked(self, places: Iterable[int]) -> Sequence[Conversation]:
         """The rows at these places, in that order, each read when it is asked for."""
-        return _Picked(self, array("q", places))
+        return PickedRows(self, array("q", places))
 
 
-class _Picked(Sequence[Conversation]):
-    def __init__(self, rows: Rows, places: array[int]) -> None:
+class PickedRows(Sequence[Conversation]):
+    """Some rows of others, each read when it is asked for."""
+
+    def __init__(self, rows: Sequence[Conversation], places: array[int]) -> None:
         self._rows, self._places = rows, places
 
     def __len__(self) -> int:

@@ -14,10 +14,9 @@ A row of the table is a conversation, with its fields as columns:
 from __future__ import annotations
 
 import json
+import os
 import re
 from array import array
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.files import written_aside
-from tunesmith.data.engine.table import BATCH_ROWS, Table, TableWriter, moved
-from tunesmith.data.rows import RowLabel
+from tunesmith.data.engine.table import BATCH_ROWS, PART_ROWS, Table, TableWriter, moved
+from tunesmith.data.rows import PickedRows, RowLabel
 
 LABELS = ("id", "source", "cluster", "task", "phrasing", "item")
 _FIELDS = ("role", "content", "reasoning", "tool_calls", "name", "tool_call_id")
@@ -52,7 +50,7 @@ SCHEMA = pa.schema(
     ]
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CACHED_GROUPS = 4  # row groups of rows that are kept when rows are asked for one by one
+_STORED_ROWS = 64  # of a batch, which is what is read for one row
 
 
 def to_batch(rows: Sequence[Conversation]) -> pa.RecordBatch:
@@ -156,42 +154,66 @@ def labels_of(table: Table) -> Iterator[RowLabel]:
 
 
 class StoredRows(Sequence[Conversation]):
-    """The conversations of a table by place. Forked processes may read them at the same time."""
+    """The conversations of a table by place: read fast one by one, which Parquet is not made for.
 
-    def __init__(self, table: Table) -> None:
-        self._starts, self._groups = array("q"), []
-        place = 0
-        for file, count in zip(table.files, table.counts, strict=True):
-            metadata = pq.read_metadata(file)
-            for group in range(metadata.num_row_groups):
-                self._starts.append(place)
-                self._groups.append((file, group))
-                place += metadata.row_group(group).num_rows
-            assert place - self._starts[-1] <= count, "a file that changed"
-        self._count = place
-        self._cached: OrderedDict[int, list[Conversation]] = OrderedDict()
+    They lie in the file `path`, as Arrow's own format in small batches, which goes when the context ends. Forked
+    processes may read it at the same time.
+    """
+
+    def __init__(self, table: Table, path: Path) -> None:
+        self._table, self._path = table, path
+        self._opened: tuple[int, pa.ipc.RecordBatchFileReader] | None = None
+        self._last: tuple[int, pa.RecordBatch, list[Conversation]] | None = None
+
+    def __enter__(self) -> StoredRows:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with pa.OSFile(str(self._path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as file:
+            for part in _evenly(self._table.batches(size=PART_ROWS), _STORED_ROWS):
+                file.write_batch(part)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._opened = None
+        self._path.unlink(missing_ok=True)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._table)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        if not 0 <= index < self._count:
-            raise IndexError(f"row {index} of {self._count}")
-        number = bisect_right(self._starts, index) - 1
-        return self._group(number)[index - self._starts[number]]
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        number, place = divmod(index, _STORED_ROWS)
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._reader().get_batch(number), []
+            return from_batch(self._last[1].slice(place, 1))[0]
+        if not self._last[2]:  # a second row of it is wanted, so there will be more
+            self._last[2].extend(from_batch(self._last[1]))
+        return self._last[2][place]
 
-    def _group(self, number: int) -> list[Conversation]:
-        if number not in self._cached:
-            file, group = self._groups[number]
-            with pq.ParquetFile(file) as parquet:
-                table = parquet.read_row_group(group, use_threads=False)
-            self._cached[number] = [row for batch in table.to_batches() for row in from_batch(batch)]
-            while len(self._cached) > _CACHED_GROUPS:
-                self._cached.popitem(last=False)
-        self._cached.move_to_end(number)
-        return self._cached[number]
+    def picked(self, places: Iterable[int]) -> Sequence[Conversation]:
+        """The rows at these places, in that order."""
+        return PickedRows(self, array("q", places))
+
+    def _reader(self) -> pa.ipc.RecordBatchFileReader:
+        if self._opened is None or self._opened[0] != os.getpid():  # a file of its own for each forked process
+            options = pa.ipc.IpcReadOptions(use_threads=False)
+            self._opened = os.getpid(), pa.ipc.open_file(pa.OSFile(str(self._path)), options=options)
+        return self._opened[1]
+
+
+def _evenly(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `size`, but for the last."""
+    left = pa.RecordBatch.from_pylist([], SCHEMA)
+    for batch in batches:
+        both = pa.Table.from_batches([left, batch], SCHEMA).combine_chunks()
+        merged = both.to_batches()[0] if len(both) else left
+        whole = merged.num_rows // size * size
+        yield from (merged.slice(start, size) for start in range(0, whole, size))
+        left = merged.slice(whole)
+    if left.num_rows:
+        yield left
 
 
 def _to_batch(rows: Sequence[Conversation], exact: list[bytes | None], given: Sequence[Conversation]) -> pa.RecordBatch:

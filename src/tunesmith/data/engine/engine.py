@@ -57,14 +57,17 @@ class Engine:
         *,
         name: str,
         conserved: tuple[str, ...] = KEPT_OR_DROPPED,
+        places: NDArray[np.integer] | None = None,
     ) -> dict[str, Table]:
         """Each batch through the function that `make` gives once per process; rows of each output in the table's order.
 
         make is picklable: a function of a module, or a `partial` of one. conserved: the outputs that have each row once
-        between them, or () if the function multiplies rows. Raises TunesmithError if that doesn't hold.
+        between them, or () if the function multiplies rows; TunesmithError is raised if that doesn't hold.
+        places: look at these rows only, which are in ascending order and different.
         """
         present = tuple(output for output in conserved if output in outputs)
-        return map_parts(table, Step(name, make, outputs, present, into), into, self._workers(table))
+        picked = None if places is None else _bits(places, len(table))
+        return map_parts(table, Step(name, make, outputs, present, into), into, self._workers(table), picked)
 
     def filter(self, table: Table, make: Callable[[], Predicate], into: Path, *, name: str) -> tuple[Table, Table]:
         """The rows for which the predicate is true, and the others; both in order, with all columns."""
@@ -74,11 +77,9 @@ class Engine:
 
     def pick(self, table: Table, places: NDArray[np.integer], into: Path, *, name: str) -> Table:
         """The rows at these places, which are in ascending order and different."""
-        assert (np.diff(places) > 0).all() and (not len(places) or 0 <= places[0] <= places[-1] < len(table))
-        bits = np.zeros(len(table), bool)
-        bits[places] = True
-        step = Step(name, _keeping, {"kept": table.schema}, ("kept",), into)
-        return map_parts(table, step, into, self._workers(table), bits)["kept"]
+        kept = self.map_batches(table, _keeping, into, {"kept": table.schema}, name=name, places=places)["kept"]
+        assert len(kept) == len(places)
+        return kept
 
     def explode(self, table: Table, column: str, into: Path, *, name: str) -> Table:
         """A row for each element of a list, in order; for an empty list or null, one with null."""
@@ -121,6 +122,13 @@ class Engine:
             return 1
         start(self._ray)
         return min(wanted, len(table.files))
+
+
+def _bits(places: NDArray[np.integer], rows: int) -> NDArray[np.bool_]:
+    assert (np.diff(places) > 0).all() and (not len(places) or 0 <= places[0] <= places[-1] < rows)
+    bits = np.zeros(rows, bool)
+    bits[places] = True
+    return bits
 
 
 def _keeping() -> BatchFunction:

@@ -68,7 +68,7 @@ def map_parts(
     """
     with written_aside(into) as aside:
         aside.mkdir()
-        here = replace(step, folder=aside)
+        here = replace(step, folder=aside.absolute())
         counts = _done(here, _jobs(table, picked), workers)
     return {name: _output(into / name, schema, name, counts) for name, schema in step.outputs.items()}
 

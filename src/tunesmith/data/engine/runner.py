@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ REACHED_S = 5.0  # for a TCP connection to the address of a cluster
 JOINED_S = 10.0  # for the cluster to take a client in; Ray's own limit is longer and its words are few
 _JOIN = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
+ENDED_S = 5.0  # for processes that were told to end
+
+_running: set[Any] = set()  # Daft's handles of the processes that it has started
 _runner: str | None = None  # "native" or the address, once Daft has started
 
 
@@ -55,7 +59,7 @@ def start(ray: str | None) -> int:
             daft.set_runner_native()
             daft.set_execution_config(maintain_order=True)
             _keep_interrupts(daft)
-            _close_pipes()
+            _watch_processes()
         for name in ("daft", "daft_local_execution"):  # a failed job is told of by us, once
             logging.getLogger(name).setLevel(logging.CRITICAL)
         _runner = wanted
@@ -78,30 +82,48 @@ def run_jobs(work: type, jobs: list[str], workers: int) -> Iterator[str]:
     frame = daft.from_pydict({"job": jobs})
     # One job at a time for whoever is free; each of the runners knows one way of saying so.
     frame = frame.into_batches(1) if _runner == "native" else frame.into_partitions(len(jobs))
-    for batch in frame.select(made().do_batch(daft.col("job")).alias("result")).to_arrow_iter():
-        yield from batch.column("result").to_pylist()
+    results = frame.select(made().do_batch(daft.col("job")).alias("result")).to_arrow_iter()
+    try:
+        for batch in results:
+            yield from batch.column("result").to_pylist()
+    finally:
+        _end_processes()
 
 
 def _keep_interrupts(daft: Any) -> None:
     """Have Ctrl-C stay Python's. With its first query Daft takes it for itself, and results then just end early."""
     daft.from_pydict({"first": [1]}).where(daft.col("first") > 0).to_pydict()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
 
 
-def _close_pipes() -> None:
-    """Have Daft close the pipe from each of its processes; it leaves that to the collector of garbage."""
-    from daft.execution.udf import UdfHandle
+def _watch_processes() -> None:
+    """Have Daft keep account of its processes, and close the pipe from each, which it leaves to the collector."""
+    from daft.execution import udf
 
-    teardown = UdfHandle.teardown
+    class Watched(udf.UdfHandle):  # type: ignore[misc]
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            _running.add(self)
 
-    def closing(handle: Any, *given: Any) -> None:
-        try:
-            teardown(handle, *given)
-        finally:
-            handle.process.stdout.close()
+        def teardown(self, *given: Any) -> None:
+            try:
+                super().teardown(*given)
+            finally:
+                self.process.stdout.close()
+                _running.discard(self)
 
-    UdfHandle.teardown = closing
+    udf.UdfHandle = Watched
+
+
+def _end_processes() -> None:
+    """End what still works, and wait till Daft has noticed: this process must not end before its threads have."""
+    for handle in list(_running):
+        handle.process.kill()
+    end = time.monotonic() + ENDED_S
+    while _running and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def _do(self: Any, jobs: Any) -> list[str]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import TunesmithError
@@ -46,18 +48,26 @@ class Staged:
 
 
 def run_stages(
-    engine: Engine, rows: Table, make: MakeStages, names: Sequence[str], into: Path, *, name: str = "stages"
+    engine: Engine,
+    rows: Table,
+    make: MakeStages,
+    names: Sequence[str],
+    into: Path,
+    *,
+    name: str = "stages",
+    places: NDArray[np.integer] | None = None,
 ) -> Staged:
     """All rows through some stages, one after the other, in one pass. names: those of the stages that `make` gives.
 
+    places: only these rows go through, see `Engine.map_batches`; the others are left out and are not told of here.
     Raises TunesmithError when a row is unaccounted for, and for a stage that fails, with its name and the row's.
     """
-    found = engine.map_batches(rows, partial(_staging, make, tuple(names)), into, _OUTPUTS, name=name)
+    found = engine.map_batches(rows, partial(_staging, make, tuple(names)), into, _OUTPUTS, name=name, places=places)
     counted: dict[str, int] = {}
     for batch in found["dropped"].batches(["stage"]):
         for entry in pc.value_counts(batch.column("stage")).to_pylist():
             counted[entry["values"]] = counted.get(entry["values"], 0) + entry["counts"]
-    steps, read = {}, len(rows)
+    steps, read = {}, len(rows) if places is None else len(places)
     for stage in names:
         dropped = counted.get(stage, 0)
         steps[stage] = (read, read - dropped, dropped)
@@ -96,7 +106,7 @@ def _kept(
             changed.append(new)
     both = pa.Table.from_batches([batch, *([to_batch(changed)] if changed else [])], SCHEMA)
     taken = both.take(pa.array(places, pa.int64())).combine_chunks()
-    return taken.to_batches()[0] if len(places) else SCHEMA.empty_table().to_batches()[0]
+    return taken.to_batches()[0] if places else pa.RecordBatch.from_pylist([], SCHEMA)
 
 
 def _through(
