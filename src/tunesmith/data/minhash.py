@@ -5,24 +5,25 @@ similarity J = |A & B| / |A | B| (Broder 1997). A signature holds the smallest v
 it is cut into bands of `rows` values, and rows that agree in a whole band are candidates (Leskovec, Rajaraman and
 Ullman, Mining of Massive Datasets, chapter 3).
 
-How many bands. A pair of similarity J agrees in a band with probability p = J^rows, and in at least two of b bands with
-probability 1 - (1-p)^b - b p (1-p)^(b-1). `choose_bands` takes the b at which this reaches 1 - MISSED for pairs that
-are MARGIN above the threshold, and the most rows a band for which all this needs no more than PERMUTATIONS. One band
-in common is enough to be compared: two are asked only where more than CROWD rows share a band, which is what keeps
-data with many half-similar rows (one template, short fillings) from being compared each with each. Where even two
-bands are shared by more than CROWD rows, each row is compared with the CROWD that follow it in the order of their
+How many bands. A pair of similarity J agrees in a band with probability J^rows, and in at least one of b bands with
+probability 1 - (1 - J^rows)^b. `choose_bands` takes the b at which this reaches 1 - MISSED for pairs that are MARGIN
+above the threshold, and the most rows a band for which all this needs no more than PERMUTATIONS.
+
+Where more than CROWD rows share a band, comparing each with each would take time with the square of their number. Such
+rows are compared where they have one of their rarest n-grams in common, which misses no pair, see `rare`. Only where
+even a rare n-gram is in more than CROWD rows is each compared with just the CROWD that follow it in the order of their
 signatures; `Candidates.crowded` counts the rows to which this happened.
 
-What is kept of a signature. 4 bytes for each band, and the last byte of each value: enough to estimate J, so that most
-candidates are dismissed before their texts are read, namely those whose estimate is 3 standard deviations below the
-threshold. Of pairs just at the threshold one in 700 is dismissed wrongly, of those MARGIN above it one in a million.
-With a threshold of 0.8 that is 162 bytes a row.
+What is kept of a signature. 4 bytes for each band, and the last byte of each value, of each part of a row: enough to
+estimate J, so that most candidates are dismissed before their texts are read, namely those whose estimate is 3 standard
+deviations below the threshold. Of pairs just at the threshold one in 700 is dismissed wrongly, of those MARGIN above it
+less than one in 10,000. With a threshold of 0.8 that is 117 bytes a row, 182 with two parts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,44 +68,47 @@ def choose_bands(threshold: float) -> Bands:
 
 
 def _bands_needed(similarity: float, rows: int) -> int:
-    p, bands = similarity**rows, 2
-    while (1 - p) ** bands + bands * p * (1 - p) ** (bands - 1) > MISSED:
-        bands += 1
-    return bands
+    missed = 1 - similarity**rows
+    return max(1, math.ceil(math.log(MISSED) / math.log(missed))) if missed else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """keys (rows, bands): a hash of each band. marks (rows, permutations): the last byte of each value."""
+    """keys (rows, bands): a hash of each band, of all parts. marks (rows, parts, permutations): the last byte of each
+    value, of each part."""
 
     keys: NDArray[np.uint32]
     marks: NDArray[np.uint8]
 
     @classmethod
-    def empty(cls, count: int, bands: Bands) -> Signatures:
-        return cls(np.zeros((count, bands.number), np.uint32), np.zeros((count, bands.permutations), np.uint8))
+    def empty(cls, count: int, parts: int, bands: Bands) -> Signatures:
+        return cls(np.zeros((count, bands.number), np.uint32), np.zeros((count, parts, bands.permutations), np.uint8))
 
 
-def sign(hashes: Hashes, first: Indices, bands: Bands) -> Signatures:
-    """Signatures of sets of n-grams. hashes: of all sets, one after the other. first (D + 1): where each begins.
+def sign(hashes: Hashes, first: Indices, parts: int, bands: Bands) -> Signatures:
+    """Signatures of rows of `parts` sets of n-grams each, of which not all should be empty.
 
-    No set may be empty. The orders are h(x) = a x + b modulo 2^32 with odd a, of the upper half of each hash.
+    hashes: of all sets, one after the other. first (rows * parts + 1): where each set begins.
+    The orders are h(x) = a x + b modulo 2^32 with odd a, of the upper half of each hash.
     """
-    if len(first) == 1:
-        return Signatures.empty(0, bands)
+    rows = (len(first) - 1) // parts
     values = (hashes >> np.uint64(32)).astype(np.uint32)
     factors, terms = fixed("minhash", 2 * bands.permutations).astype(np.uint32).reshape(2, -1)
-    smallest = np.empty((bands.permutations, len(first) - 1), np.uint32)
+    smallest = np.full((bands.permutations, rows * parts), 0xFFFFFFFF, np.uint32)  # of an empty set it stays so
+    filled = np.flatnonzero(np.diff(first))
+    starts = first[filled]
     placed = np.empty_like(values)
-    for number in range(bands.permutations):
+    for number in range(bands.permutations if len(filled) else 0):
         np.multiply(values, factors[number] | np.uint32(1), out=placed)
         np.add(placed, terms[number], out=placed)
-        np.minimum.reduceat(placed, first[:-1], out=smallest[number])
-    keys = np.zeros((bands.number, len(first) - 1), np.uint64)
+        smallest[number, filled] = np.minimum.reduceat(placed, starts)
+    of_all = smallest.reshape(-1, rows, parts).min(axis=2)
+    keys = np.zeros((bands.number, rows), np.uint64)
     for row in range(bands.rows):
         keys *= np.uint64(0x9E3779B97F4A7C15)
-        keys += smallest[row :: bands.rows]
-    return Signatures((mixed(keys) >> np.uint64(32)).astype(np.uint32).T, smallest.astype(np.uint8).T)
+        keys += of_all[row :: bands.rows]
+    marks = smallest.astype(np.uint8).T.reshape(rows, parts, -1)
+    return Signatures((mixed(keys) >> np.uint64(32)).astype(np.uint32).T, marks)
 
 
 @dataclass(slots=True)
@@ -114,13 +118,15 @@ class Candidates:
     least: see `Bands`. wanted: told pairs, which of them are still of interest; asked just before they would be given
     out, so that what is known by then saves work. settled: told pairs of one signature and asked after these were
     given out, for which of them the first may stand for the second from then on.
-    crowded: rows not compared with all that they share two bands with.
+    rare: rows among these (given in order) with their rarest n-grams, as indices into them and n-grams, in portions.
+    crowded: rows not compared with all that they share a rare n-gram with.
     """
 
     signatures: Signatures
     least: int
     wanted: Asked
     settled: Asked
+    rare: Callable[[Indices], Iterable[tuple[NDArray[np.uint32], NDArray[np.uint32]]]]
     crowded: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,26 +134,33 @@ class Candidates:
 
     def pairs(self) -> Iterator[Pairs]:
         """All candidates, in portions. What each is found to be should be known to `wanted` before the next."""
-        order, lengths = _runs(_row_hashes(self.signatures.marks))
+        order, lengths = _runs(_row_hashes(self.signatures))
         leads = np.repeat(order[np.cumsum(lengths) - lengths], lengths)
         yield from self._portions(leads, order)
         settled = np.zeros(len(self.crowded), np.bool_)
         settled[order] = (leads != order) & self.settled(leads, order)
-        rows = np.flatnonzero(~settled)
+        rows, crowd = np.flatnonzero(~settled), np.zeros(len(settled), np.bool_)
         for band in range(self.signatures.keys.shape[1]):
             order, lengths = _runs(self.signatures.keys[rows, band])
             few = lengths <= CROWD
             yield from self._within(rows[order[np.repeat(few, lengths)]], lengths[few])
-            crowd = np.sort(rows[order[np.repeat(~few, lengths)]])
-            for other in range(band + 1, self.signatures.keys.shape[1]) if len(crowd) else ():
-                yield from self._crowd(crowd, band, other)
+            crowd[rows[order[np.repeat(~few, lengths)]]] = True
+        if crowd.any():
+            yield from self._crowd(np.flatnonzero(crowd))
 
-    def _crowd(self, rows: Indices, band: int, other: int) -> Iterator[Pairs]:
-        keys, marks = self.signatures.keys, self.signatures.marks
-        rows = rows[np.lexsort(marks[rows, :8].T)]
-        order, lengths = _runs(keys[rows, band].astype(np.uint64) << np.uint64(32) | keys[rows, other])
-        self.crowded[rows[order[np.repeat(lengths > CROWD, lengths)]]] = True
-        yield from self._within(rows[order], lengths)
+    def _crowd(self, rows: Indices) -> Iterator[Pairs]:
+        rank = np.empty(len(rows), np.int64)
+        by_signature = np.lexsort(self.signatures.marks[rows, 0, :8].T)
+        rank[by_signature] = np.arange(len(rows))
+        for owners, grams in self.rare(rows):
+            # In the order of signatures, so that those who follow each other in a run are similar.
+            ranks = rank[owners]
+            order = np.argsort(ranks, kind="stable")
+            found, lengths = _runs(grams[order])
+            found, lengths = _different_runs(ranks[order][found], lengths)
+            runs = rows[by_signature[found]]
+            self.crowded[runs[np.repeat(lengths > CROWD, lengths)]] = True
+            yield from self._within(runs, lengths)
 
     def _within(self, order: Indices, lengths: Indices) -> Iterator[Pairs]:
         """Each row with up to CROWD that follow it in its run. lengths: of the runs that `order` consists of."""
@@ -163,7 +176,7 @@ class Candidates:
             i, j = left[begin : begin + _PAIRS_AT_ONCE], right[begin : begin + _PAIRS_AT_ONCE]
             wanted = (i != j) & self.wanted(i, j)
             i, j = i[wanted], j[wanted]
-            near = np.count_nonzero(marks[i] == marks[j], axis=1) >= self.least
+            near = np.count_nonzero(marks[i] == marks[j], axis=2).min(axis=1) >= self.least
             if near.any():
                 yield i[near], j[near]
 
@@ -183,9 +196,21 @@ def _runs(keys: NDArray[np.unsignedinteger]) -> tuple[Indices, Indices]:
     return places, np.diff(begins, append=len(places))
 
 
-def _row_hashes(marks: NDArray[np.uint8]) -> Hashes:
-    """A hash of each row."""
-    found = np.zeros(len(marks), np.uint64)
-    for column in marks.T:
-        found = mixed(found * np.uint64(0x9E3779B97F4A7C15) + column)
+def _different_runs(order: Indices, lengths: Indices) -> tuple[Indices, Indices]:
+    """Without runs of the same rows as another: n-grams that follow each other in a passage are in the same rows."""
+    if not len(lengths):
+        return order, lengths
+    starts = np.cumsum(lengths) - lengths
+    _, chosen = np.unique(np.add.reduceat(mixed(order.astype(np.uint64)), starts), return_index=True)
+    kept = np.zeros(len(lengths), np.bool_)
+    kept[chosen] = True
+    return order[np.repeat(kept, lengths)], lengths[kept]
+
+
+def _row_hashes(signatures: Signatures) -> Hashes:
+    """A hash of each signature."""
+    found = np.zeros(len(signatures.keys), np.uint64)
+    for columns in (signatures.keys.T, *signatures.marks.transpose(1, 2, 0)):
+        for column in columns:
+            found = mixed(found * np.uint64(0x9E3779B97F4A7C15) + column)
     return found

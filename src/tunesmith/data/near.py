@@ -2,9 +2,9 @@
 
 Candidates come from MinHash signatures (`minhash`); each is then verified by reading its two rows again and counting
 their n-grams, so no pair below the threshold is ever linked. Of two parts, instruction and response, each has to reach
-the threshold: rows that share a long passage and differ in what is asked, or in a short answer, are no duplicates. The
-signature is of both parts' n-grams together, those of a part told apart; their similarity is never less than that of
-the less similar part, so nothing is missed by that.
+the threshold: rows that share a long passage and differ in what is asked, or in a short answer, are no duplicates. Such
+candidates are found by the n-grams of both parts together, those of a part told apart: their similarity is never less
+than that of the less similar part, so nothing is missed by that. They are dismissed by each part's own.
 
 Rows are named by places in a sequence, best first, and texts are never held all at once.
 """
@@ -22,8 +22,9 @@ from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import map_chunks
 from tunesmith.data.groups import Groups
 from tunesmith.data.minhash import Asked, Bands, Candidates, Signatures, choose_bands, sign
-from tunesmith.data.ngrams import Grams, Indices, fixed, grams_of, words_of
+from tunesmith.data.ngrams import Grams, Hashes, Indices, fixed, grams_of, words_of
 from tunesmith.data.parts import Over, texts_at
+from tunesmith.data.rare import Counts, Entries, counters_of, prefixes, rare_entries, sets_of
 
 _ROWS_AT_ONCE = 500
 _TEXTS_AT_ONCE = 50  # what their words and n-grams take should stay in the processor's cache
@@ -91,6 +92,7 @@ class NearDuplicates:
             bands.least,
             lambda i, j: wanted(signed[i], signed[j]),
             lambda i, j: settled(signed[i], signed[j]),
+            lambda rows: self._rare(self.places[signed[rows]]),
         )
         for i, j in candidates.pairs():
             pairs = np.stack((signed[i], signed[j]), axis=1)
@@ -101,28 +103,51 @@ class NearDuplicates:
 
     def _sign(self, bands: Bands) -> tuple[Signatures, Indices]:
         """Signatures of the rows that have words at all, and which these are."""
-        signatures = Signatures.empty(len(self.places), bands)
+        signatures = Signatures.empty(len(self.places), self._parts, bands)
         signed = np.zeros(len(self.places), np.int64)
         done = start = 0
         asked: Any = self.places
         for part, which in map_chunks(lambda part: self._signed(part, bands), asked, _ROWS_AT_ONCE, self._workers):
             end = done + len(which)
-            signatures.keys[done:end], signatures.marks[done:end] = part.keys, part.marks
+            signatures.keys[done:end], signatures.marks[done:end] = part.keys[which], part.marks[which]
             signed[done:end] = start + which
             done, start = end, start + _ROWS_AT_ONCE
         return Signatures(signatures.keys[:done], signatures.marks[:done]), signed[:done]
 
     def _signed(self, places: Any, bands: Bands) -> tuple[Signatures, Indices]:
-        hashes, numbers = [], []
+        hashes, first = self._sets(places)
+        filled = np.flatnonzero(np.diff(first).reshape(-1, self._parts).any(axis=1))
+        return sign(hashes, first, self._parts, bands), filled
+
+    def _rare(self, places: Any) -> Iterator[Entries]:
+        """The rarest n-grams of the rows at these places, which are named by their indices among these."""
+
+        def distinct(some: Any) -> tuple[Indices, Hashes]:
+            hashes, first = self._sets(places[some[0] : some[-1] + 1])
+            return sets_of(hashes, first[:: self._parts])
+
+        def chosen(counts: Counts) -> Iterator[Entries]:
+            work = map_chunks(
+                lambda some: prefixes(*distinct(some), counts, self._threshold), indices, _ROWS_AT_ONCE, self._workers
+            )
+            for number, (owners, grams) in enumerate(work):
+                yield owners + np.uint32(number * _ROWS_AT_ONCE), grams
+
+        def counted() -> Iterator[NDArray[np.uint32]]:
+            return map_chunks(lambda some: counters_of(distinct(some)[1]), indices, _ROWS_AT_ONCE, self._workers)
+
+        indices = range(len(places))
+        return rare_entries(len(places), self._threshold, counted, chosen)
+
+    def _sets(self, places: Any) -> tuple[Hashes, Indices]:
+        """The n-grams of all parts of these rows, those of a part told apart; where each part begins."""
+        hashes, numbers = [], [np.zeros(1, np.int64)]
         for grams in self._grams(places):
             if self._parts == 2:
                 grams.hashes[:] ^= np.repeat(np.resize(_TAGS, len(grams.first) - 1), np.diff(grams.first))
             hashes.append(grams.hashes)
-            numbers.append(np.diff(grams.first[:: self._parts]))
-        number = np.concatenate(numbers)
-        filled = np.flatnonzero(number)
-        first = np.concatenate((np.zeros(1, np.int64), np.cumsum(number[filled])))
-        return sign(np.concatenate(hashes), first, bands), filled
+            numbers.append(np.diff(grams.first))
+        return np.concatenate(hashes), np.cumsum(np.concatenate(numbers))
 
     def _grams(self, places: Indices) -> Iterator[Grams]:
         for start in range(0, len(places), _TEXTS_AT_ONCE):
