@@ -297,8 +297,19 @@ def test_the_schema_describes_every_section():
     assert schema["additionalProperties"] is False
     assert schema["properties"]["base"]["description"].startswith("The base model")
     assert set(schema["$defs"]) == {
-        *("Bottleneck", "Data", "Distill", "Evaluate", "Forgetting", "Freeze", "HoldOut", "Lora", "Mix", "Prompt"),
-        *("Replay", "Source", "Train"),
+        *(
+            "Bottleneck",
+            "Clean",
+            "Data",
+            "DataEngine",
+            "Dedup",
+            "Distill",
+            "Evaluate",
+            "Filter",
+            "Forgetting",
+            "Freeze",
+        ),
+        *("HoldOut", "Lora", "Mix", "Prompt", "Replay", "Source", "Train"),
     }
 
 

@@ -157,14 +157,24 @@ def plan(
 
 
 @app.command(rich_help_panel=LOOK)
-def why(run: RunName, row: Annotated[str, typer.Argument(metavar="ROW", help="The row's id, SOURCE:LINE.")]) -> None:
-    """What became of a row: dropped where and why, or kept for what."""
+def why(
+    run: RunName,
+    row: Annotated[str | None, typer.Argument(metavar="[ROW]", help="The row's id, SOURCE:LINE.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Instead of a row: examples of this reason for dropping.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="How many examples.")] = 10,
+) -> None:
+    """What became of a row: each change, dropped where and why, or kept for what. Or rows dropped for a reason."""
     from tunesmith.base.errors import UserError
     from tunesmith.base.runs import find_run
     from tunesmith.data.ledger import Ledger
 
-    story = Ledger.load(find_run(run) / "ledger").story(row)
-    if not story:
+    if (row is None) == (reason is None):
+        raise UserError("name a row (tunesmith why RUN alpaca:17), or a reason (--reason near_duplicate): one of them.")
+    ledger = Ledger.load(find_run(run) / "ledger")
+    for drop in ledger.examples(reason, sample) if reason else ():
+        typer.echo(f"{drop.row}: dropped by stage {drop.stage}" + (f": {drop.detail}" if drop.detail else ""))
+    story = ledger.story(row) if row else []
+    if row and not story:
         raise UserError(
             f"the run has no row {row}. A row's id is the name of its source and its line, as in alpaca:17."
         )

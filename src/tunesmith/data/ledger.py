@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tunesmith.base.errors import TunesmithError
+from tunesmith.base.errors import TunesmithError, UserError
 from tunesmith.base.files import read_json, write_json, written_aside
+from tunesmith.base.random import seed_of
 
-DRAWS = "draws.parquet"
+DRAWS, CHANGES, FLAGS = "draws.parquet", "changes.parquet", "flags.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,14 @@ class Drop:
 
 
 class Ledger:
-    """What became of every row of a run, kept in `folder` (steps.json, drops.parquet, places.parquet, draws.parquet).
+    """What became of every row of a run, kept in `folder`.
+
+        steps.json        every step: rows read, kept, dropped by reason, changed
+        drops.parquet     row, stage, reason, detail
+        changes.parquet   row, stage, what, before, after; of rows that were dropped later too
+        flags.parquet     row, stage, flag
+        places.parquet    row, place: train, new_items, replay ...
+        draws.parquet     row, times: how often it is trained on in all epochs
 
     Nothing is written before `save`, so that a run that dies leaves the ledger of the run before whole. Draws come
     later, with the plan of the training.
@@ -42,6 +51,7 @@ class Ledger:
         self._drops: dict[str, Drop] = {}
         self._places: dict[str, str] = {}
         self._draws: dict[str, int] = {}
+        self._remarks: dict[str, pa.Table] = {}
 
     @classmethod
     def load(cls, folder: Path) -> Ledger:
@@ -88,6 +98,10 @@ class Ledger:
             | {"reasons": reasons, "changed": changed, "note": note}
         )
 
+    def remark(self, changes: pa.Table, flags: pa.Table) -> None:
+        """Record what stages changed (row, stage, what, before, after) and flagged (row, stage, flag)."""
+        self._remarks = {CHANGES: changes, FLAGS: flags}
+
     def place(self, row: str, where: str) -> None:
         """Record where a kept row ended up: "train", "new_items", "replay"... Raises if it is already elsewhere."""
         before = self._places.setdefault(row, where)
@@ -104,7 +118,11 @@ class Ledger:
 
     def story(self, row: str) -> list[str]:
         """What became of a row, as sentences; empty when the ledger doesn't know it."""
-        told = []
+        told = [
+            f"changed by stage {change['stage']}: {change['what']}: {change['before']!r} -> {change['after']!r}"
+            for change in self._remarks_on(CHANGES, row)
+        ]
+        told += [f"flagged by stage {flag['stage']}: {flag['flag']}" for flag in self._remarks_on(FLAGS, row)]
         if drop := self._drops.get(row):
             told.append(f"dropped by stage {drop.stage}: {drop.reason}" + (f" ({drop.detail})" if drop.detail else ""))
         if place := self._places.get(row):
@@ -114,8 +132,32 @@ class Ledger:
             told.append(f"trained {often} in all epochs" if times else "never trained: the mixture did not draw it")
         return told
 
+    def examples(self, reason: str, count: int) -> list[Drop]:
+        """Rows that were dropped for a reason, drawn at random, the same ones every time.
+
+        Raises UserError, naming the reasons there are, if no row was dropped for it.
+        """
+        found = [drop for drop in self._drops.values() if drop.reason == reason]
+        if not found:
+            reasons = Counter(drop.reason for drop in self._drops.values()).most_common()
+            known = ", ".join(f"{name} ({number:,})" for name, number in reasons) or "none: nothing was dropped"
+            raise UserError(f"no row was dropped for the reason {reason!r}. Reasons in this run: {known}.")
+        return sorted(found, key=lambda drop: seed_of(0, "examples", drop.row))[:count]
+
+    def _remarks_on(self, name: str, row: str) -> list[dict[str, str]]:
+        if name in self._remarks:
+            table = self._remarks[name]
+            return list(table.filter(pc.equal(table["row"], row)).to_pylist())
+        path = self.folder / name
+        return list(pq.read_table(path, filters=[("row", "==", row)]).to_pylist()) if path.is_file() else []
+
     def save(self) -> None:
-        """Write the three files, each whole or not at all; the steps come last, so that they never lead."""
+        """Write the files, each whole or not at all; the steps come last, so that they never lead."""
+        for name in (CHANGES, FLAGS):
+            (self.folder / name).unlink(missing_ok=True)
+        for name, table in self._remarks.items():
+            with written_aside(self.folder / name) as aside:
+                pq.write_table(table, aside, compression="zstd")
         drops = zip(*map(astuple, self._drops.values()), strict=True) if self._drops else [()] * len(fields(Drop))
         _write_strings(self.folder / "drops.parquet", dict(zip([f.name for f in fields(Drop)], drops, strict=True)))
         _write_strings(

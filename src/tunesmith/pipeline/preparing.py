@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,13 @@ from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.files import file_hash, read_json, value_hash, write_json, write_text
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
+from tunesmith.data.engine import StoredRows
 from tunesmith.data.ledger import Drop, Ledger, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
 from tunesmith.model.load import is_encoder_decoder
+from tunesmith.pipeline.curating import curated, is_wanted
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
 from tunesmith.pipeline.supervising import RULES, supervise
@@ -64,7 +67,9 @@ def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
 def _key(recipe: Recipe, tokenizer: Any) -> str:
     """A hash of all that the prepared data depends on: the bytes of the files, the recipe's words, and the code."""
     places = [*recipe.data.sources, recipe.data.replay, recipe.evaluate.forgetting]
-    files = [file for place in places if place and place.path for file in source_files(place.path)]
+    paths = [place.path for place in places if place and place.path]
+    paths += recipe.data.dedup.reference if recipe.data.dedup else ()
+    files = [file for path in paths for file in source_files(path)]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     encodes = is_encoder_decoder(recipe.base, trust_remote_code=recipe.trust_remote_code)
     return value_hash(
@@ -96,10 +101,15 @@ def _refuse_to_replace(run: RunFolder) -> None:
 def _prepare(run: RunFolder, tokenizer: Any) -> None:
     recipe, ledger = run.recipe, Ledger(run.path / "ledger")
     labels: list[RowLabel] = []
-    with Rows(run.path / "data" / "rows.jsonl") as rows:
+    with ExitStack() as stack:
+        as_read = stack.enter_context(Rows(run.path / "data" / "rows.jsonl"))
         for source in recipe.data.sources:
-            read(source, ledger, lambda row: labels.append(rows.append(row)))
+            read(source, ledger, lambda row: labels.append(as_read.append(row)))
+        rows: Rows | StoredRows = as_read
         texts, replay = _plain_texts(recipe, ledger)
+        if is_wanted(recipe.data):
+            stage = curated(rows, recipe.data, run.path / "data" / "rows", ledger)
+            rows, labels = stack.enter_context(stage)
         sides = _split(labels, recipe, ledger)
         dropped = supervise(run, tokenizer, rows, [label for side in sides.values() for label in side], replay, ledger)
         held_out = [

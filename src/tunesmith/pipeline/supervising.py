@@ -15,6 +15,7 @@ from tunesmith.base.errors import SupervisionError
 from tunesmith.base.files import write_json
 from tunesmith.base.parallel import cores
 from tunesmith.base.progress import say, track
+from tunesmith.data.engine import StoredRows
 from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.model.load import is_encoder_decoder
@@ -34,7 +35,7 @@ OMITTED = {"reasoning": "reasoning", "content": "text beside tool calls"}
 def supervise(
     run: RunFolder,
     tokenizer: Any,
-    rows: Rows,
+    rows: Rows | StoredRows,
     labels: list[RowLabel],
     replay: list[Conversation],
     ledger: Ledger,

@@ -180,11 +180,103 @@ class HoldOut(Section):
     """Task clusters held out whole."""
 
 
+class Clean(Section):
+    """Rows put right: broken text, empty phrases around responses, white space. Code is never touched."""
+
+    repair: bool = True
+    """Undo mojibake (`naÃ¯ve`) and drop control characters; text that is straight stays as it is."""
+    preambles: bool = True
+    """Remove "Sure!", "Here is a list:", "As an AI language model, ..." where what remains stands by itself."""
+    closings: bool = True
+    """Remove "I hope this helps!" and offers of more help from the end of responses."""
+    white_space: bool = True
+    """No space at the ends of lines, and one blank line at most in a row."""
+
+
+class Filter(Section):
+    """Rows that are not worth training on; each rule is `off`, `flag` (counted, and kept) or `drop`."""
+
+    min_instruction_words: Annotated[int, Field(ge=0)] = 1
+    """Least words of all the user's messages of a row; a letter of Chinese, Japanese or Korean counts as one."""
+    max_instruction_words: Count | None = None
+    """Most of them; by default any number."""
+    min_response_words: Annotated[int, Field(ge=0)] = 1
+    """Least words of all the assistant's messages of a row, unless it calls tools."""
+    max_response_words: Count | None = None
+    """Most of them; by default any number."""
+    repetition: Literal["off", "flag", "drop"] = "drop"
+    """Responses of 50 words or more that say the same lines, sentences or n-grams again (Gopher, arXiv:2112.11446)."""
+    repetition_leniency: Annotated[float, Field(ge=0.5, le=5)] = 2.5
+    """Gopher's thresholds times this; at 1, as for web pages, 7% of worked arithmetic would be dropped."""
+    refusals: Literal["off", "flag", "drop"] = "flag"
+    """Responses that begin by refusing, in English."""
+    placeholders: Literal["off", "flag", "drop"] = "drop"
+    """Inputs and responses that were never filled in; unless `off`, `<noinput>` leaves the prompt."""
+    copies: Literal["off", "flag", "drop"] = "drop"
+    """Responses of ten words or more that are the whole instruction again."""
+    open_fences: Literal["off", "flag", "drop"] = "drop"
+    """Responses with a code block that is not closed: they were cut."""
+    languages: tuple[Text, ...] = ()
+    """ISO 639 codes; responses in another are dropped, where there is enough prose to tell. By default all are kept."""
+    language_sureness: Fraction = 0.8
+    """How sure the recognition of another language has to be."""
+    min_relevance: Fraction = 0.0
+    """Least share of words that instruction and response share; 0 is off, 0.02 finds half of swapped responses."""
+    personal: Literal["off", "flag", "redact", "drop"] = "flag"
+    """Rows with personal data; `redact` puts [email], [phone] ... in its place, in tool calls and reasoning too."""
+    personal_kinds: tuple[Literal["email", "phone", "iban", "card", "key", "ip"], ...] = (
+        *("email", "phone", "iban", "card", "key"),
+    )
+    """What is looked for. IP addresses are seldom anyone's, so not by default."""
+
+
+class Dedup(Section):
+    """Rows that say the same: one of each group is kept, and the ledger names it."""
+
+    exact: bool = True
+    """Drop rows whose texts are equal but for case, white space and Unicode form."""
+    near: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    """Least Jaccard similarity of the sets of word n-grams that makes two rows duplicates; `null` compares none."""
+    ngram: Count = 5
+    """Words of an n-gram."""
+    semantic: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least cosine of TF-IDF vectors after SVD that makes two rows duplicates, as 0.95; by default none are."""
+    over: Literal["instruction", "response", "both"] = "both"
+    """What is compared; of both, each has to be alike."""
+    keep: Literal["longest", "first", "best"] = "longest"
+    """Which row of a group is kept; `best` is that with the highest `score`."""
+    score: str = ""
+    """The column that holds a row's score, for `keep: best`."""
+    reference: tuple[Text, ...] = ()
+    """Files whose rows are known already: what is in them is dropped."""
+
+    @model_validator(mode="after")
+    def _score_is_there(self) -> Dedup:
+        if (self.keep == "best") != bool(self.score):
+            raise ValueError("`keep: best` and `score` need each other; one is missing")
+        return self
+
+
+class DataEngine(Section):
+    """Where the data stages run; by default on this machine's cores."""
+
+    ray: Text | None = None
+    """The address of a Ray cluster (`tunesmith[ray]`), as `10.0.0.5:6379`."""
+
+
 class Data(Section):
     """What is read, and how it is mixed and split."""
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     """At least one source of instruction data."""
+    clean: Clean | None = None
+    """What is put right in rows; `{}` takes the defaults. By default rows stay as they are."""
+    filter: Filter | None = None
+    """Which rows are dropped or flagged; `{}` takes the defaults. By default all are kept."""
+    dedup: Dedup | None = None
+    """Which rows are duplicates; `{}` takes the defaults. By default all are kept."""
+    engine: DataEngine = DataEngine()
+    """Where these stages run; by default here."""
     mix: Mix = Mix()
     """How much of an epoch each group of rows gets; by default what its rows are of all."""
     replay: Replay | None = None

@@ -1,0 +1,146 @@
+"""Curation: rows are cleaned, filtered, freed of duplicates and of evaluation items, each change and drop on record."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import DataError
+from tunesmith.base.parallel import cores
+from tunesmith.base.progress import say
+from tunesmith.data.clean import Clean
+from tunesmith.data.dedup import Deduplicated, deduplicate, remove_known
+from tunesmith.data.engine import Engine, Staged, StoredRows, Table, labels_of, run_stages, write_rows
+from tunesmith.data.filter import Filter
+from tunesmith.data.ledger import Drop, Ledger
+from tunesmith.data.read import read_source
+from tunesmith.data.rows import RowLabel
+from tunesmith.data.stage import Outcome, Stage
+from tunesmith.recipe.models import Data, Dedup
+
+
+def is_wanted(data: Data) -> bool:
+    """Whether the recipe asks for any stage of curation."""
+    return any(stage is not None for stage in (data.clean, data.filter, data.dedup))
+
+
+@contextmanager
+def curated(
+    rows: Sequence[Conversation], data: Data, folder: Path, ledger: Ledger
+) -> Iterator[tuple[StoredRows, list[RowLabel]]]:
+    """The rows that are left by the stages that the recipe asks for, in their order, and what a split knows of each.
+
+    folder: for the tables of rows while they are worked on; it goes at the end.
+    Raises DataError if a stage leaves none.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        table = _staged(rows, data, folder, ledger)
+        with StoredRows(table, folder / "rows.arrow") as stored:
+            kept = np.arange(len(table))
+            if data.dedup:
+                kept = _deduplicated(stored, kept, data, data.dedup, ledger)
+            left = set(kept.tolist())
+            yield stored, [label for label in labels_of(table) if label.place in left]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _staged(rows: Sequence[Conversation], data: Data, folder: Path, ledger: Ledger) -> Table:
+    """The rows that the stages which look at one row at a time let through."""
+    engine = Engine(ray=data.engine.ray)
+    table = write_rows(folder / "read", rows)
+    stages = {name: getattr(data, name).model_dump() for name in ("clean", "filter") if getattr(data, name)}
+    if not stages:
+        return table
+    staged = run_stages(engine, table, partial(_stages, stages), list(stages), folder / "staged")
+    _enter(staged, ledger)
+    return staged.kept
+
+
+def _stages(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Stage]:
+    """The stages by name, made anew in each process. Plain text is not theirs: it has no response."""
+    kinds: dict[str, Any] = {"clean": Clean, "filter": Filter}
+    return {name: _OfConversations(kinds[name](**values)) for name, values in given.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _OfConversations:
+    stage: Stage
+
+    def __call__(self, row: Conversation) -> Outcome:
+        return Outcome(row) if row.is_text else self.stage(row)
+
+
+def _enter(staged: Staged, ledger: Ledger) -> None:
+    dropped = pa.Table.from_batches(staged.dropped.batches(), staged.dropped.schema)
+    changes = pa.Table.from_batches(staged.changes.batches(), staged.changes.schema)
+    flags = pa.Table.from_batches(staged.flags.batches(), staged.flags.schema)
+    ledger.remark(changes, flags)
+    for name, (read, kept, _) in staged.steps.items():
+        drops = [Drop(**row) for row in dropped.filter(pc.equal(dropped["stage"], name)).to_pylist()]
+        changed = changes.filter(pc.equal(changes["stage"], name))
+        flagged = flags.filter(pc.equal(flags["stage"], name))
+        rows = pc.count_distinct(changed["row"]).as_py()
+        told = [f"{what} ({count:,})" for what, count in _counted(changed["what"])]
+        told += [f"flagged {flag.replace('_', ' ')} ({count:,})" for flag, count in _counted(flagged["flag"])]
+        _entered(ledger, name, read, kept, drops, rows, told)
+
+
+def _counted(values: pa.ChunkedArray) -> list[tuple[str, int]]:
+    counts = [(entry["values"], entry["counts"]) for entry in pc.value_counts(values).to_pylist()]
+    return sorted(counts, key=lambda pair: -pair[1])
+
+
+def _deduplicated(
+    stored: StoredRows, kept: NDArray[np.int64], data: Data, dedup: Dedup, ledger: Ledger
+) -> NDArray[np.int64]:
+    options: dict[str, Any] = dedup.model_dump(include={"exact", "near", "ngram", "semantic", "over"})
+    names = [source.name for source in data.sources]
+    found = deduplicate(stored, **options, keep=dedup.keep, score=dedup.score, sources=names, workers=cores())
+    kept = _left(found, kept, "dedup", ledger)
+    for number, path in enumerate(dedup.reference, 1):
+        reference = read_source(f"reference {number}", path).rows
+        found = remove_known(stored.picked(kept), reference, **options, workers=cores())
+        kept = _left(found, kept, f"dedup, {Path(path).name}", ledger)
+    return kept
+
+
+def _left(found: Deduplicated, kept: NDArray[np.int64], stage: str, ledger: Ledger) -> NDArray[np.int64]:
+    groups = [
+        f"{sum(sizes.values()):,} groups of {reason.replace('_', ' ')}s, the largest of {max(sizes):,} rows"
+        for reason, sizes in found.groups.items()
+        if sizes
+    ]
+    _entered(ledger, stage, len(kept), len(found.kept), found.drops, 0, [*groups, *found.notes])
+    left: NDArray[np.int64] = kept[found.kept]
+    return left
+
+
+def _entered(
+    ledger: Ledger, stage: str, read: int, kept: int, drops: list[Drop], changed: int, notes: Sequence[str]
+) -> None:
+    note = "; ".join(notes)
+    ledger.step(stage, read, kept, drops, changed, note)
+    reasons = Counter(drop.reason for drop in drops).most_common()
+    listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in reasons)
+    what = [f"{kept:,} rows", *([f"{len(drops):,} left out ({listed})"] if drops else [])]
+    what += [f"{changed:,} changed"] if changed else []
+    say(f"{stage.capitalize()}: {', '.join(what)}." + (f" {note}." if note else ""))
+    if not kept:
+        raise DataError(
+            f"data.{stage.partition(',')[0]} leaves none of {read:,} rows, so there is nothing to train on. Why: "
+            f"{listed}. Loosen that stage, or look at examples with the stage left out."
+        )
