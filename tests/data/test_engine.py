@@ -590,10 +590,10 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture
-def cluster(tmp_path_factory, monkeypatch):
+@pytest.fixture(params=["token"])
+def cluster(request, tmp_path_factory, monkeypatch):
     """The address of a cluster on this machine's loopback, with a token, which ends with the test."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_MODE", request.param)
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on Linux too: nothing but loopback
@@ -622,3 +622,13 @@ def test_ray_gives_the_same_bytes(native, tmp_path, cluster, monkeypatch):
     wrong = {**os.environ, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, env=wrong)
     assert refused.returncode and "takes no client in" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="needs ray: pip install 'tunesmith[ray]'")
+@pytest.mark.parametrize("cluster", ["disabled"], indirect=True)
+def test_a_cluster_that_asks_for_no_token_is_refused(cluster, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    code = f"from tunesmith.data.engine import Engine; Engine({cluster!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode and "asks for no token (its RAY_AUTH_MODE is disabled)" in done.stderr

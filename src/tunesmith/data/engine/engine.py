@@ -38,7 +38,7 @@ class Engine:
 
     def __init__(self, ray: str | None = None, processes: int | None = None, here_rows: int = HERE_ROWS) -> None:
         if processes is not None and processes < 1:
-            raise UserError(f"data.processes is {processes}; at least one process has to do the work.")
+            raise UserError(f"data.engine.processes is {processes}; at least one process has to do the work.")
         self._ray, self._here_rows = ray, here_rows
         self._processes = processes
         if ray:  # a cluster that does not answer is told of before any work

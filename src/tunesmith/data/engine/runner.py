@@ -154,7 +154,19 @@ def _join(address: str) -> None:
     import ray
 
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    # A cluster that asks for no token takes ours too; its processes have the setting that it was started with.
+    mode = ray.get(ray.remote(num_cpus=0)(_auth_mode).remote(), timeout=JOINED_S)
+    if mode.lower() != "token":
+        ray.shutdown()
+        raise UserError(
+            f"the Ray cluster at {address} asks for no token (its RAY_AUTH_MODE is {mode or 'not set'}), so whoever "
+            f"reaches it can run code on it. Start it again with RAY_AUTH_MODE=token: see docs/engine.md."
+        )
     import_daft().set_runner_ray(noop_if_initialized=True)
+
+
+def _auth_mode() -> str:
+    return os.environ.get("RAY_AUTH_MODE", "")
 
 
 def _require_token() -> None:
