@@ -14,6 +14,7 @@ from tunesmith.model.losses import supervised_loss
 from tunesmith.train import checkpoint
 from tunesmith.train.loop import Watching, train
 from tunesmith.train.settings import TrainSettings
+from tunesmith.train.state import TrainResult
 
 SETTINGS = TrainSettings(learning_rate=1e-2, tokens_per_step=128, tokens_per_batch=64, weight_decay=0.1)
 
@@ -66,6 +67,23 @@ def test_fp16_halves_its_scale_where_it_overflows_and_loses_no_step(build, store
     rough = train(build(), store, plan(settings), settings, tmp_path / "fp16")
     assert rough.loss_last == pytest.approx(exact.loss_last, rel=0.02) and rough.loss_scale > 1
     assert newest_state(tmp_path / "fp16")["state"]["loss_scale"] == rough.loss_scale
+
+
+def test_a_step_that_no_scale_helps_leaves_the_scale_as_it_was(build, store, plan, tmp_path):
+    def poisoned(model, row):
+        loss = supervised_loss(model, row)
+        return loss * math.inf if row.ids[0, 0] == first else loss
+
+    first = store[int(plan(SETTINGS).step(2)[0][0])].ids[0]
+    settings = replace(SETTINGS, precision="fp16", skip_non_finite=100)
+    result = train(build(), store, plan(settings), settings, tmp_path, objective=poisoned)
+    assert result.skipped and result.loss_scale > 1
+
+
+def test_a_held_out_loss_that_is_no_number_is_never_the_best():
+    state = TrainResult(step=1).measured(math.nan)
+    assert (state.best_step, state.worse) == (None, 1)
+    assert TrainResult(step=2).measured(2.0).measured(math.nan).best_loss == 2.0
 
 
 def held_out(losses):

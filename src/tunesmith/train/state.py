@@ -45,13 +45,18 @@ class TrainResult:
             loss_first=gradient.loss if self.step == 0 else self.loss_first,
             loss_last=gradient.loss if finite else self.loss_last,
             skipped=self.skipped + (not finite),
-            loss_scale=gradient.scale * (2 if gradient.scale > 1 and (self.step + 1) % GROWS_EVERY == 0 else 1),
+            loss_scale=self._next_scale(gradient),
         )
+
+    def _next_scale(self, gradient: Gradient) -> float:
+        if not gradient.is_finite:  # no scale helped, so the step says nothing of what the next ones need
+            return self.loss_scale
+        return gradient.scale * (2 if gradient.scale > 1 and (self.step + 1) % GROWS_EVERY == 0 else 1)
 
     def measured(self, loss: float | None) -> TrainResult:
         """With a held-out loss measured now."""
         if loss is None:
             return self
-        if self.best_loss is None or loss < self.best_loss:
+        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             return replace(self, best_step=self.step, best_loss=loss, worse=0)
         return replace(self, worse=self.worse + 1)

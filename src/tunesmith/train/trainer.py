@@ -183,6 +183,7 @@ class Trainer:
         due = every > 0 and (_due(step, every, self.plan.steps) or self.done.best_step == step or self.is_finished)
         if (due or now or (self.settings.patience and self.done.best_step == step)) and self._saved != step:
             self._checkpoints.save(asdict(self.done), best=self.done.best_step)
+            self.ranks.meet("saved")  # in the next step the others would wait for rank 0 for seconds only
             self._saved = step
 
     def take_best(self) -> None:
