@@ -296,21 +296,9 @@ def test_the_schema_describes_every_section():
     schema = Recipe.model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["base"]["description"].startswith("The base model")
-    assert set(schema["$defs"]) == {
-        *(
-            "Bottleneck",
-            "Clean",
-            "Data",
-            "DataEngine",
-            "Dedup",
-            "Distill",
-            "Evaluate",
-            "Filter",
-            "Forgetting",
-            "Freeze",
-        ),
-        *("HoldOut", "Lora", "Mix", "Prompt", "Replay", "Source", "Train"),
-    }
+    named = """Bottleneck Clean Data DataEngine Decontaminate Dedup Distill Evaluate EvaluationFile Filter Forgetting
+    Freeze HoldOut Lora Mix Prompt Replay Source Train"""
+    assert set(schema["$defs"]) == set(named.split())
 
 
 def test_the_schema_describes_every_key():
@@ -340,3 +328,12 @@ def test_values_are_parsed_as_in_a_recipe():
     assert parse_value("[a, 2e-4]") == ("a", 2e-4)
     with pytest.raises(ValueError, match="not readable"):
         parse_value("[a")
+
+
+def test_paths_of_curation_are_relative_to_the_recipe_too(write, tmp_path):
+    curation = "dedup: {reference: [known.jsonl, 'hub:a/b']}, decontaminate: {against: [{path: test/*.jsonl}]}"
+    text = f"data: {{sources: [{{pocket: 10}}], {curation}}}"
+    data = load_recipe(write(text)).recipe.data
+    assert data.dedup.reference == (str(tmp_path / "known.jsonl"), "hub:a/b")
+    assert data.decontaminate.against[0].path == str(tmp_path / "test/*.jsonl")
+    assert data.decontaminate.against[0].name == "test"

@@ -10,7 +10,7 @@ from tunesmith.base.errors import DataError, UserError
 from tunesmith.data.engine import engine
 from tunesmith.data.ledger import Ledger
 from tunesmith.pipeline.curating import curated
-from tunesmith.recipe.models import Clean, Data, Dedup, Filter, Source
+from tunesmith.recipe.models import Clean, Data, Decontaminate, Dedup, EvaluationFile, Filter, Source
 
 LONG = "A ship left the harbour at dawn, and the captain asked his crew where they would like to go on that day. "
 
@@ -65,6 +65,16 @@ def test_examples_of_a_reason(tmp_path):
     assert [drop.row for drop in ledger.examples("exact_duplicate", 5)] == ["s:3"]
     with pytest.raises(UserError, match=r"reason 'near'\. Reasons in this run: .*exact_duplicate \(1\)"):
         ledger.examples("near", 5)
+
+
+def test_rows_that_hold_an_evaluation_item_go(tmp_path):
+    items = tmp_path / "test.jsonl"
+    items.write_text(json.dumps({"question": LONG + "How far is that?", "answer": "far"}) + "\n")
+    rows = [*ROWS[:2], row(9, "Repeat: " + LONG.upper() + "how far is that", "As you wish.")]
+    against = (EvaluationFile(path=str(items), map={"instruction": "question", "response": "answer"}),)
+    left, ledger = through(tmp_path, rows, decontaminate=Decontaminate(against=against))
+    assert [each.id for each in left] == ["s:1", "s:2"]
+    assert "contaminated (test:1 (question) in message 1" in ledger.story("s:9")[-1]
 
 
 def test_rows_that_are_known_already_go(tmp_path):

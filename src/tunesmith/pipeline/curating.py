@@ -1,4 +1,4 @@
-"""Curation: rows are cleaned, filtered, freed of duplicates and of evaluation items, each change and drop on record."""
+"""Curation: rows are cleaned, filtered, freed of evaluation items and of duplicates, each change and drop on record."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from tunesmith.base.errors import DataError
 from tunesmith.base.parallel import cores
 from tunesmith.base.progress import say
 from tunesmith.data.clean import Clean
+from tunesmith.data.decontaminate import Decontaminator
 from tunesmith.data.dedup import Deduplicated, deduplicate, remove_known
 from tunesmith.data.engine import Engine, Staged, StoredRows, Table, labels_of, run_stages, write_rows
 from tunesmith.data.filter import Filter
+from tunesmith.data.items import read_items
 from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.read import read_source
 from tunesmith.data.rows import RowLabel
@@ -33,7 +35,7 @@ from tunesmith.recipe.models import Data, Dedup
 
 def is_wanted(data: Data) -> bool:
     """Whether the recipe asks for any stage of curation."""
-    return any(stage is not None for stage in (data.clean, data.filter, data.dedup))
+    return any(stage is not None for stage in (data.clean, data.filter, data.decontaminate, data.dedup))
 
 
 @contextmanager
@@ -60,9 +62,10 @@ def curated(
 
 def _staged(rows: Sequence[Conversation], data: Data, folder: Path, ledger: Ledger) -> Table:
     """The rows that the stages which look at one row at a time let through."""
-    engine = Engine(ray=data.engine.ray)
+    engine = Engine(ray=data.engine.ray, processes=data.engine.processes)
     table = write_rows(folder / "read", rows)
-    stages = {name: getattr(data, name).model_dump() for name in ("clean", "filter") if getattr(data, name)}
+    wanted = {name: getattr(data, name) for name in ("clean", "filter", "decontaminate")}
+    stages = {name: section.model_dump() for name, section in wanted.items() if section}
     if not stages:
         return table
     staged = run_stages(engine, table, partial(_stages, stages), list(stages), folder / "staged")
@@ -72,8 +75,18 @@ def _staged(rows: Sequence[Conversation], data: Data, folder: Path, ledger: Ledg
 
 def _stages(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Stage]:
     """The stages by name, made anew in each process. Plain text is not theirs: it has no response."""
-    kinds: dict[str, Any] = {"clean": Clean, "filter": Filter}
-    return {name: _OfConversations(kinds[name](**values)) for name, values in given.items()}
+    stages: dict[str, Stage] = {}
+    for name, values in given.items():
+        if name == "decontaminate":
+            stages[name] = _decontaminator(**values)
+        else:
+            stages[name] = _OfConversations(Clean(**values) if name == "clean" else Filter(**values))
+    return stages
+
+
+def _decontaminator(against: Sequence[Mapping[str, Any]], near: float, answers: bool) -> Decontaminator:
+    items = [item for file in against for item in read_items(file["name"], file["path"], file["map"])]
+    return Decontaminator(items, near=near, answers=answers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
     places = [*recipe.data.sources, recipe.data.replay, recipe.evaluate.forgetting]
     paths = [place.path for place in places if place and place.path]
     paths += recipe.data.dedup.reference if recipe.data.dedup else ()
+    paths += [file.path for file in recipe.data.decontaminate.against] if recipe.data.decontaminate else []
     files = [file for path in paths for file in source_files(path)]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     encodes = is_encoder_decoder(recipe.base, trust_remote_code=recipe.trust_remote_code)
@@ -76,7 +77,7 @@ def _key(recipe: Recipe, tokenizer: Any) -> str:
         {
             "code": __version__,
             "files": [file_hash(file) for file in track(files, "Reading files", len(files))],
-            "data": recipe.data.model_dump(mode="json"),
+            "data": recipe.data.model_dump(mode="json", exclude={"engine"}),
             "forgetting": recipe.evaluate.forgetting
             and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
             "supervision": recipe.train.model_dump(include=RULES) | ({"encoder_decoder": True} if encodes else {}),

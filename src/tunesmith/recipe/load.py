@@ -17,6 +17,10 @@ SHIPPED = Path(__file__).parents[1] / "recipes"
 LARGEST_RECIPE = 1_000_000  # bytes; more is a data file by mistake
 
 
+MODELS: tuple[Key, ...] = (("base",), ("train", "distill", "teacher"))
+"""What names a model: a path only if there is such a folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
     """A checked recipe: `text` as it was written, `path` where, and `name`, which its run gets by default."""
@@ -119,15 +123,19 @@ def _overridden(document: Document, override: str) -> Document:
 
 def _with_paths(document: Document, folder: Path) -> Document:
     """The document with its relative paths made absolute; a base or a template is a path only if it exists as one."""
-    sources = range(len(document.get(("data", "sources"))))
-    keys: list[Key] = [("data", "sources", index, "path") for index in sources]
-    keys += [("data", "replay", "path"), ("evaluate", "forgetting", "path"), ("base",), ("chat_template",)]
+    lists: list[tuple[Key, Key]] = [
+        (("data", "sources"), ("path",)),
+        (("data", "dedup", "reference"), ()),
+        (("data", "decontaminate", "against"), ("path",)),
+    ]
+    keys = [(*of, index, *end) for of, end in lists for index in range(len(document.get(of) or ()))]
+    keys += [("data", "replay", "path"), ("evaluate", "forgetting", "path"), *MODELS, ("chat_template",)]
     for key in keys:
         value, place = document.get(key), document.place(key)
         if not isinstance(value, str) or value.startswith("hub:"):
             continue
         path = (Path.cwd() if place.startswith("--set") else folder) / Path(value).expanduser()
-        named = (key == ("base",) and (value == "pocket" or not path.is_dir())) or (
+        named = (key in MODELS and (value == "pocket" or not path.is_dir())) or (
             key == ("chat_template",) and not path.is_file()
         )
         if not named:

@@ -257,11 +257,35 @@ class Dedup(Section):
         return self
 
 
+class EvaluationFile(Section):
+    """Items that a model will be measured by, so that no row may hold one."""
+
+    path: Text
+    """A file, a folder, a glob, or `hub:owner/name`, in any format. Relative to the recipe's folder."""
+    name: Text = Field(default_factory=lambda given: _name_of(given))
+    """What its items are called in the ledger; by default the file's name without its ending."""
+    map: Mapping[Column, Text] | None = None
+    """Which column holds what, where it is in no known format; without it, all texts of an item are looked for."""
+
+
+class Decontaminate(Section):
+    """Rows that hold an evaluation item: its whole text, thirteen of its words in a row, or most of its n-grams."""
+
+    against: Annotated[tuple[EvaluationFile, ...], Field(min_length=1)]
+    """The evaluation files."""
+    near: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Least share of an item's n-grams of four words that makes a row contaminated."""
+    answers: bool = True
+    """Look for answers of thirteen words or more too, not for questions alone."""
+
+
 class DataEngine(Section):
-    """Where the data stages run; by default on this machine's cores."""
+    """What the data stages run on; the result is the same to the byte whatever is chosen."""
 
     ray: Text | None = None
-    """The address of a Ray cluster (`tunesmith[ray]`), as `10.0.0.5:6379`."""
+    """Address HOST:PORT of a Ray cluster that asks for a token (docs/engine.md); by default this machine works."""
+    processes: Count | None = None
+    """How many processes work; by default one a core of this machine, or of the cluster."""
 
 
 class Data(Section):
@@ -275,8 +299,10 @@ class Data(Section):
     """Which rows are dropped or flagged; `{}` takes the defaults. By default all are kept."""
     dedup: Dedup | None = None
     """Which rows are duplicates; `{}` takes the defaults. By default all are kept."""
+    decontaminate: Decontaminate | None = None
+    """Which evaluation files no row may hold an item of; by default none."""
     engine: DataEngine = DataEngine()
-    """Where these stages run; by default here."""
+    """What these stages run on; by default this machine."""
     mix: Mix = Mix()
     """How much of an epoch each group of rows gets; by default what its rows are of all."""
     replay: Replay | None = None
