@@ -8,7 +8,8 @@ an item is in a row if one of its messages (its reasoning included) holds
 - at least `near` of its n-grams of SIZE words, in any order: an item with a clause changed or left out.
 
 The last two are for texts of OVERLAP words or more; shorter ones are looked for whole. Of answers only those with
-OVERLAP words or more are looked for: "yes" and "18" are in many rows that know nothing of the item. Questions are
+OVERLAP words or more are looked for: "yes" and "18" are in many rows that know nothing of the item. Texts of unknown
+kind may be an answer or a category's name, so those of less than TELLING words are not looked for either. Questions are
 looked for in all messages of a row, since a model that wrote the data may have written them anywhere.
 
 What many items share (a template, "how many does she have left") says nothing of any of them: n-grams that are in more
@@ -34,8 +35,9 @@ from tunesmith.data.stage import Outcome
 REASON = "contaminated"
 OVERLAP = 13
 WHOLE = 6
+TELLING = 4
 SIZE = 4
-NEAR = 0.6
+NEAR = 0.5
 COMMON = 20
 DISTINCT = 5
 _SHOWN = 200  # characters of a span that are told
@@ -83,6 +85,8 @@ class Decontaminator:
         for item, kind, words, grams in _split_up(items):
             key = words.tobytes()
             if key in known or not len(words) or (kind == "answer" and (not answers or len(words) < OVERLAP)):
+                continue
+            if kind == "text" and len(words) < TELLING:
                 continue
             known.add(key)
             if len(words) < WHOLE:

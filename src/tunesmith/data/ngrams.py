@@ -60,8 +60,8 @@ class Words:
         return len(self.first) - 1
 
     def span(self, start: int, end: int) -> str:
-        """The text from word `start` to before word `end`, punctuation included."""
-        return self.text[self.starts[start] : self.ends[end - 1]].decode("utf-8", "replace")
+        """The text from word `start` to before word `end`, punctuation included, with single spaces."""
+        return " ".join(self.text[self.starts[start] : self.ends[end - 1]].decode("utf-8", "replace").split())
 
 
 @dataclass(frozen=True, slots=True)

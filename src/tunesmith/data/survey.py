@@ -60,8 +60,8 @@ class Survey:
 def survey(rows: Sequence[Conversation], *, over: Over, keep: Keep, score: str = "", workers: int = 1) -> Survey:
     """Go through all rows once.
 
-    keep: "longest" prefers the row with more text in all its messages, "first" the one that comes first, "best" the one
-    whose column `score` has the higher number (rows without one come last).
+    keep: "longest" prefers the row with more text in all its messages (white space is none), "first" the one that
+    comes first, "best" the one whose column `score` has the higher number (rows without one come last).
     Raises DataError when no row has a number in that column.
     """
     if len(rows):
@@ -113,7 +113,7 @@ def _value(row: Conversation, keep: Keep, score: str) -> float:
     if keep == "first":
         return 0.0
     if keep == "longest":
-        return float(sum(len(message.content) for message in row.messages))
+        return float(sum(len("".join(message.content.split())) for message in row.messages))
     try:
         value = float(row.extra.get(score, "nan"))
     except (TypeError, ValueError):
