@@ -48,12 +48,17 @@ class Layout:
     lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, lengths: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Layout:
-        """The layout of documents of these lengths (N,), in the order they lie in the row."""
+    def of(
+        cls, lengths: Sequence[int] | np.ndarray, device: torch.device | str = "cpu", *, together: bool = False
+    ) -> Layout:
+        """The layout of documents of these lengths (N,), in the order they lie in the row.
+
+        together: all in one group, whatever the padding.
+        """
         lengths = np.asarray(lengths, dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         takes, reals, shapes = [], [], []
-        for members in _similar(lengths):
+        for members in [np.arange(len(lengths))] if together else _similar(lengths):
             column = np.arange(lengths[members].max())
             real = column < lengths[members][:, None]
             takes.append((starts[members][:, None] + np.where(real, column, 0)).ravel())

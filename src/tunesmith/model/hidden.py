@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.model.attention import Layout, on_device, packed, packs
 from tunesmith.model.noise import documents_of, is_noisy
-from tunesmith.model.parts import decoder_of
+from tunesmith.model.parts import decoder_of, gathers_layers
 from tunesmith.model.prompts import before_documents, is_prefix, prefix, virtual_embeddings, virtual_tokens
 
 
@@ -46,6 +46,8 @@ def hidden_states(
     """
     decoder = decoder_of(model)
     if not packs(decoder) or is_prefix(model):
+        if gathers_layers(decoder):
+            layout = Layout.of(layout.lengths, ids.device, together=True)
         return _in_groups(model, decoder, ids[0], layout, layout.place.index_select(0, wanted))
     embedding = decoder.get_input_embeddings()
     if not virtual_tokens(model) and not is_noisy(embedding):

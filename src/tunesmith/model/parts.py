@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -28,3 +29,12 @@ def layers_of(model: Any) -> list[nn.ModuleList]:
     """
     lists = [module for module in causal_model(model).modules() if isinstance(module, nn.ModuleList) and len(module)]
     return [stack for stack in lists if all(isinstance(layer, GradientCheckpointingLayer) for layer in stack)]
+
+
+def gathers_layers(model: nn.Module) -> bool:
+    """Whether ranks gather each layer together (FSDP2): then all ranks have to call it equally often."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FSDPModule  # imported here: it takes a while
+
+    return any(isinstance(module, FSDPModule) for module in model.modules())

@@ -19,6 +19,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from tunesmith.base.errors import UserError
 from tunesmith.model.noise import documents_of
+from tunesmith.model.parts import gathers_layers
 from tunesmith.tokens.seq2seq import Group, Pairs, groups_of
 
 
@@ -44,24 +45,18 @@ def hidden_at_labels(model: PreTrainedModel, ids: Tensor, predicting: Tensor, bo
     model: of Transformers, without a wrapper. ids (1, T); predicting (S,) places before the supervised tokens;
     boundaries (documents + 1,).
     """
-    supervised = predicting.cpu().numpy() + 1
-    if not len(supervised):
+    supervised, together = predicting.cpu().numpy() + 1, gathers_layers(model)
+    count = len(supervised)
+    if not count and not together:
         nothing = torch.zeros(0, _width(model), dtype=model.dtype, device=ids.device)
         return nothing.requires_grad_(torch.is_grad_enabled())  # so that a loss of 0 has its gradients of 0
-    groups = groups_of(Pairs.of(supervised, boundaries.cpu().numpy()), together=_is_sharded(model))
+    if not count:  # a pair is computed for nothing, so that no other rank waits for this one
+        supervised = np.array([1])
+    groups = groups_of(Pairs.of(supervised, boundaries.cpu().numpy()), together=together)
     start = start_token(model)
     hidden = torch.cat([_group_hidden(model, ids[0], group, start) for group in groups])
     order = np.argsort(np.concatenate([group.tokens for group in groups]))
-    return hidden.index_select(0, torch.from_numpy(order).to(ids.device))
-
-
-def _is_sharded(model: PreTrainedModel) -> bool:
-    """Whether ranks gather each layer together (FSDP2): then all ranks have to call it equally often."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return False
-    from torch.distributed.fsdp import FSDPModule  # imported here: it takes a while
-
-    return any(isinstance(module, FSDPModule) for module in model.modules())
+    return hidden.index_select(0, torch.from_numpy(order[:count]).to(ids.device))
 
 
 def _group_hidden(model: PreTrainedModel, ids: Tensor, group: Group, start: int) -> Tensor:
