@@ -94,3 +94,13 @@ def test_a_stage_killed_in_the_middle_is_not_done(recipe, tmp_path):
         assert read(folder.path / "run.json")["keys"] == {"prepare": "one"}
         with folder.stage("prepare", "two"):
             assert read(folder.path / "run.json")["keys"] == {}
+
+
+def test_half_a_model_that_a_killed_process_left_is_removed(recipe, tmp_path):
+    unfinished = tmp_path / "run" / ".model.123.part"
+    folder = RunFolder.open(tmp_path / "run", recipe())
+    with folder.running():
+        unfinished.mkdir()
+        (unfinished / "model.safetensors").touch()
+    with RunFolder.open(tmp_path / "run", recipe()).running():
+        assert not unfinished.exists()

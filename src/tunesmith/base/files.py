@@ -49,6 +49,12 @@ def written_aside(path: Path) -> Iterator[Path]:
         _remove(aside)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `written_aside` left in a folder when its process was killed; nobody else may be writing there."""
+    for aside in folder.glob(".*.part"):
+        _remove(aside)
+
+
 def write_text(path: Path, text: str) -> None:
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from tunesmith import __version__
 from tunesmith.base.errors import UserError
-from tunesmith.base.files import read_json, write_json, write_text
+from tunesmith.base.files import read_json, remove_unfinished, write_json, write_text
 from tunesmith.base.runs import is_run
 from tunesmith.recipe import LoadedRecipe, Recipe
 from tunesmith.recipe.document import read_document
@@ -84,6 +84,7 @@ class RunFolder:
         Raises UserError if another process is at work in the folder.
         """
         with _alone(self.path):
+            remove_unfinished(self.path)
             self.facts = _facts(self.path)  # another process may have been at work since
             self.save(
                 name=self.path.absolute().name,
