@@ -12,7 +12,6 @@ Rows are named by places in a sequence, best first, and texts are never held all
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ class NearDuplicates:
         """The Jaccard similarity of each pair (P, 2), of the less similar part; in several processes."""
         asked: Any = pairs  # an array can be sliced as map_chunks needs it, but is no Sequence
         found = map_chunks(self._compared, asked, _PAIRS_AT_ONCE, self._workers)
-        return np.fromiter((value for part in found for value in part), np.float64, len(pairs))
+        return np.concatenate([np.zeros(0), *found])
 
     def _verified(self, wanted: Asked, settled: Asked) -> Iterator[tuple[NDArray[np.int64], Similarities]]:
         """Pairs that reach the threshold with their similarities, in portions."""
@@ -154,20 +153,31 @@ class NearDuplicates:
             texts = texts_at(self._rows, places[start : start + _TEXTS_AT_ONCE].tolist(), self._over)
             yield grams_of(words_of(texts, symbols=True), self._size)
 
-    def _compared(self, pairs: Any) -> list[float]:
+    def _compared(self, pairs: Any) -> NDArray[np.float64]:
         distinct, inverse = np.unique(pairs, return_inverse=True)
-        sets: list[list[frozenset[int]]] = []
-        for grams in self._grams(self.places[distinct]):
-            hashes = grams.hashes.tolist()
-            each = [frozenset(hashes[a:b]) for a, b in pairwise(grams.first.tolist())]
-            sets += [each[k : k + self._parts] for k in range(0, len(each), self._parts)]
-        return [
-            min(jaccard(a, b) for a, b in zip(sets[i], sets[j], strict=True))
-            for i, j in inverse.reshape(pairs.shape).tolist()
-        ]
+        hashes, first = self._sets(self.places[distinct])
+        texts = inverse.reshape(pairs.shape) * self._parts
+        each = [jaccards(hashes, first, texts[:, 0] + part, texts[:, 1] + part) for part in range(self._parts)]
+        return np.asarray(np.min(each, axis=0))
 
 
-def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
-    """|A & B| / |A | B|; two empty sets are alike."""
-    both = len(a & b)
-    return both / (len(a) + len(b) - both) if a or b else 1.0
+def jaccards(hashes: Hashes, first: Indices, left: Indices, right: Indices) -> NDArray[np.float64]:
+    """|A & B| / |A | B| of the n-grams of texts `left` and `right`, pair by pair; two empty sets are alike.
+
+    hashes, first: of all texts, see `Grams`. At most 256 pairs: their number stands in the first byte of each n-gram,
+    so that one sort brings together what belongs together, and 7 bytes of the hash are what is compared.
+    """
+    assert len(left) <= 256
+    pairs = np.arange(len(left), dtype=np.uint64) << np.uint64(56)
+    sides = []
+    for texts in (left, right):
+        lengths = first[texts + 1] - first[texts]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        grams = hashes[np.repeat(first[texts], lengths) + within]
+        keys = np.sort(grams >> np.uint64(8) | np.repeat(pairs, lengths))
+        sides.append(keys[np.flatnonzero(np.diff(keys, prepend=~keys[:1]))])  # np.unique takes four times as long
+    both = np.sort(np.concatenate(sides))
+    shared = both[1:][both[1:] == both[:-1]]
+    common, all_of_both = (np.bincount(keys >> np.uint64(56), minlength=len(left)) for keys in (shared, both))
+    union = all_of_both - common
+    return np.where(union > 0, common / np.maximum(union, 1), 1.0)

@@ -103,7 +103,7 @@ def grams_of(words: Words, size: int) -> Grams:
     np.cumsum(numbers, out=first[1:])
     starts = np.arange(first[-1]) + np.repeat(words.first[:-1] - first[:-1], numbers)
     ends = np.minimum(starts + size, np.repeat(words.first[1:], numbers))
-    return Grams(mixed(_windows(words.hashes, starts, ends)), starts, first)
+    return Grams(_windows(words.hashes, starts, ends), starts, first)
 
 
 def mixed(values: Hashes) -> Hashes:

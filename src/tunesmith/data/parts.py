@@ -18,14 +18,15 @@ def parts_of(row: Conversation, over: Over, system: bool = False) -> tuple[str, 
     differently and answer alike are alike. system: whether system messages and tools are part of the instruction; a
     long system prompt would make all rows that have it similar.
     """
-    parts = []
-    if over != "response":
-        prompt = () if row.is_text else row.prompt
-        asked = [_text(message) for message in prompt if system or message.role != "system"]
-        parts.append("\n".join([*asked, _json(row.tools)] if system and row.tools else asked))
-    if over != "instruction":
-        parts.append(_text(row.messages[-1]))
-    return tuple(parts)
+    messages = row.messages
+    response = () if over == "instruction" else (_text(messages[-1]),)
+    if over == "response":
+        return response
+    prompt = () if messages[-1].role == "text" else messages[:-1]
+    asked = [_text(message) for message in prompt if system or message.role != "system"]
+    if system and row.tools:
+        asked.append(_json(row.tools))
+    return ("\n".join(asked), *response)
 
 
 def texts_at(rows: Sequence[Conversation], places: Iterable[int], over: Over) -> list[str]:
