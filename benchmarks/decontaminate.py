@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,8 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=55_185)
     given = options.parse_args()
     if not (DATA / "gsm8k_test.jsonl").exists():
-        sys.exit(0 if print(f"{DATA} is not there: nothing to look for") is None else 1)
+        print(f"{DATA} is not there: nothing to look for")
+        return
     rows = read_source("t0", DATA / "t0_train.parquet").rows[: given.rows]
     items = read_items("gsm8k", DATA / "gsm8k_test.jsonl")
     started = time.process_time()

@@ -92,8 +92,9 @@ def check(rows: list[Conversation], sets: list[set[tuple[str, ...]]], planted: l
     at_all = {pair for pair in planted if jaccard(sets[pair[0]], sets[pair[1]]) >= threshold}
     right = sum(jaccard(sets[i], sets[j]) >= threshold for i, j in found)
     print(
-        f"threshold {threshold}: of {len(true):,} pairs above {threshold + 0.05:.2f} {len(true & found) / len(true):.2%} "
-        f"found, of {len(at_all):,} above {threshold} {len(at_all & found) / len(at_all):.2%}; "
+        f"threshold {threshold}: of {len(true):,} pairs above {threshold + 0.05:.2f} "
+        f"{len(true & found) / len(true):.2%} found, of {len(at_all):,} above {threshold} "
+        f"{len(at_all & found) / len(at_all):.2%}; "
         f"{len(found):,} pairs found, {right / len(found):.2%} of them rightly"
     )
 

@@ -149,11 +149,13 @@ class Decontaminator:
                 at[self._owners[place]].append((start, self._places[place]))
         for number in sorted(at, key=lambda number: (-len({place for _, place in at[number]}), number)):
             text, pairs = self._texts[number], at[number]
+            distinct, long = len({place for _, place in pairs}), len(text.words) >= OVERLAP
+            if distinct < (min(DISTINCT, text.distinct) if long else text.distinct):
+                continue  # the whole text would have all of its n-grams
             run, start = _longest_run(text.words, words.hashes, begin, end, pairs)
-            distinct = len({place for _, place in pairs})
             if run == len(text.words):
                 return text, "the whole text", start, start + run
-            if len(text.words) < OVERLAP or distinct < DISTINCT:
+            if not long or distinct < DISTINCT:
                 continue
             if run >= OVERLAP:
                 return text, f"{run} words in a row", start, start + run
