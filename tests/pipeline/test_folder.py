@@ -104,3 +104,16 @@ def test_half_a_model_that_a_killed_process_left_is_removed(recipe, tmp_path):
         (unfinished / "model.safetensors").touch()
     with RunFolder.open(tmp_path / "run", recipe()).running():
         assert not unfinished.exists()
+
+
+def test_a_run_of_a_version_with_fewer_keys_goes_on(recipe, tmp_path):
+    folder = tmp_path / "run"
+    assert run(recipe(), folder, until="prepare") == 0
+    (folder / "checkpoints").mkdir()
+    kept = (folder / "recipe.yaml").read_text()
+    older = "".join(line for line in kept.splitlines(keepends=True) if "decontaminate" not in line)
+    assert older != kept
+    (folder / "recipe.yaml").write_text(older)
+    RunFolder.open(folder, recipe())
+    with pytest.raises(UserError, match="different recipe"):
+        RunFolder.open(folder, recipe("seed=1"))

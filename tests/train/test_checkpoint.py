@@ -106,3 +106,11 @@ def test_a_full_disk_keeps_the_checkpoint_before(trained, build, tmp_path, monke
         save(tmp_path, trained, 2, keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
     assert load(tmp_path, build)[0] == {"step": 1}
+
+
+def test_a_broken_one_does_not_push_out_a_sound_one(trained, build, tmp_path):
+    save(tmp_path, trained, 1)
+    cut(save(tmp_path, trained, 3) / checkpoint.WEIGHTS)
+    assert load(tmp_path, build)[0] == {"step": 1}
+    save(tmp_path, trained, 2, keep=1)
+    assert load(tmp_path, build)[0] == {"step": 2} and not (tmp_path / "step-00000003").exists()

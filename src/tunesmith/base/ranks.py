@@ -38,6 +38,10 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+class RankLost(TunesmithError):
+    """Another process of the run is gone."""
+
+
 @dataclass
 class Ranks:
     """This process among all of them. Alone, every method does nothing.
@@ -65,7 +69,7 @@ class Ranks:
             dist.all_reduce(tensor)
 
     def meet(self, place: str) -> None:
-        """Wait here until all ranks are, however long that takes. Raises TunesmithError if one of them is gone."""
+        """Wait here until all ranks are, however long that takes. Raises RankLost if one of them is gone."""
         if self.store is None:
             return
         self._met[place] = self._met.get(place, 0) + 1
@@ -75,7 +79,7 @@ class Ranks:
         beats = _Beats(self.store, self.size)
         while waiting := {other for other in waiting if not self.store.check([f"{key}/{other}"])}:
             if gone := beats.silent() & waiting:
-                raise TunesmithError(_gone(gone, f"while the others waited for it ({place})"))
+                raise RankLost(_gone(gone, f"while the others waited for it ({place})"))
             time.sleep(_LOOKS_EVERY)
 
     def lost(self) -> set[int]:

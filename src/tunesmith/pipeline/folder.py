@@ -21,7 +21,7 @@ from tunesmith.base.errors import UserError
 from tunesmith.base.files import read_json, remove_unfinished, write_json, write_text
 from tunesmith.base.runs import is_run
 from tunesmith.recipe import LoadedRecipe, Recipe
-from tunesmith.recipe.document import read_document
+from tunesmith.recipe.document import Document, read_document
 from tunesmith.recipe.models import Train
 from tunesmith.train.settings import TrainSettings
 
@@ -164,10 +164,19 @@ def _going_on(path: Path, kept: str, loaded: LoadedRecipe) -> LoadedRecipe:
 
 def _decisive(text: str, free: Set[str]) -> list[Any]:
     """The values of a recipe that decide the data, the base or the training, without those in `free`."""
-    recipe = read_document(text)
+    recipe = _filled(text)
     keys = [(name,) for name in Recipe.model_fields if name not in ("train", "evaluate")]
     trained = [("train", name) for name in Train.model_fields if name not in free]
     return [recipe.get(key) for key in (*keys, *trained, ("evaluate", "forgetting"))]
+
+
+def _filled(text: str) -> Document:
+    """The recipe with the defaults of keys that it does not name: a newer version may have more of them."""
+    document = read_document(text)
+    try:
+        return Document(Recipe.model_validate(document.values).model_dump(mode="json"))
+    except ValueError:  # pydantic's too: a recipe of a version that had other keys is compared as it stands
+        return document
 
 
 def _refuse_other_recipe(path: Path, kept: str, wanted: str) -> NoReturn:

@@ -309,7 +309,7 @@ def advice(recipe: Recipe, prepared: Prepared, processes: int = 1) -> str:
         f"A step needs about {needed['total'] / (1 << 30):.2f} GiB ({parts}, activations "
         f"{needed['activations'] / (1 << 30):.2f}), {device.name} has {device.memory / (1 << 30):.1f} GiB, of which "
         f"others may use some. {advising.remedy_of(needed['total'], min(needed['total'], device.memory), others)} "
-        f"A smaller tokens_per_batch gives the same result."
+        f"With other settings training starts anew, in another folder (--output)."
     )
 
 

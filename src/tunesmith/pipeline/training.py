@@ -40,6 +40,7 @@ from tunesmith.train.trackers import tracking
 from tunesmith.train.watching import Sampler
 
 WATCHED = 64  # held-out rows of each level whose loss is measured while training
+DIVERGED = 1.5  # times the first loss
 SAMPLED_TOKENS = 128  # the longest answer to a prompt that is watched
 HELD = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # what frozen weights are held in, by precision
 
@@ -88,6 +89,11 @@ def _train(run: RunFolder, prepared: Prepared, tokenizer: Any, key: str, ranks: 
         f"Trained: loss {result.loss_first:.3f} -> {result.loss_last:.3f}, "
         f"{result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s."
     )
+    if result.loss_last > DIVERGED * result.loss_first:
+        say(
+            f"Warning: training ended with a loss of {result.loss_last:.3f}, having begun with "
+            f"{result.loss_first:.3f}: it diverged. Lower train.learning_rate (now {recipe.learning_rate:g}), or raise train.warmup."
+        )
     if is_sharded(model):
         weights = trained_weights(model)
         model = untrained(run.recipe, tokenizer) if ranks.is_main else None

@@ -94,6 +94,8 @@ class Checkpoints:
                     save_file(found, aside / name)
                 write_json(aside / STATE, _sealed(record | {"files": {name: _file(aside / name) for name in tensors}}))
         if self.ranks.is_main:
+            for broken in (other for other in _newest_first(self.folder) if other.name > path.name):
+                shutil.rmtree(broken)  # newer than what training went on from: it could not be read
             for old in _newest_first(self.folder)[self.keep :]:
                 if best is None or old.name != f"step-{best:08d}":
                     shutil.rmtree(old)

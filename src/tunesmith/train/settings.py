@@ -100,4 +100,5 @@ class TrainSettings:
 
     def identity(self) -> dict[str, Any]:
         """What decides the trained weights: everything but what only watches or saves."""
-        return {name: value for name, value in asdict(self).items() if name not in _WATCHING}
+        watching = set(_WATCHING) - ({"evaluate_every"} if self.patience else set())  # then it decides when to stop
+        return {name: value for name, value in asdict(self).items() if name not in watching}

@@ -14,7 +14,7 @@ from tunesmith.base.errors import TunesmithError
 from tunesmith.base.files import value_hash
 from tunesmith.base.heap import keep_freed_memory, return_freed_memory
 from tunesmith.base.progress import progress, say
-from tunesmith.base.ranks import Ranks, explained
+from tunesmith.base.ranks import RankLost, Ranks, explained
 from tunesmith.model.losses import supervised_loss
 from tunesmith.model.noise import embedding_noise
 from tunesmith.model.recompute import checkpoint_activations
@@ -108,6 +108,9 @@ class Trainer:
             self._bar = stack.enter_context(progress("train", self.plan.steps, self.done.step))
             try:
                 yield lambda: self._any_rank(asked())
+            except RankLost:
+                self._rescue()
+                raise
             except RuntimeError as error:
                 if self.ranks.size == 1 or "memory" in str(error):  # what ran out of memory is told by others
                     raise
