@@ -92,7 +92,8 @@ def _train(run: RunFolder, prepared: Prepared, tokenizer: Any, key: str, ranks: 
     if result.loss_last > DIVERGED * result.loss_first:
         say(
             f"Warning: training ended with a loss of {result.loss_last:.3f}, having begun with "
-            f"{result.loss_first:.3f}: it diverged. Lower train.learning_rate (now {recipe.learning_rate:g}), or raise train.warmup."
+            f"{result.loss_first:.3f}: it diverged. Lower train.learning_rate (now {recipe.learning_rate:g}), or raise "
+            f"train.warmup."
         )
     if is_sharded(model):
         weights = trained_weights(model)
