@@ -30,7 +30,8 @@ from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.read import read_source
 from tunesmith.data.rows import RowLabel
 from tunesmith.data.stage import Outcome, Stage
-from tunesmith.recipe.models import Data, Dedup
+from tunesmith.recipe.curation import Dedup
+from tunesmith.recipe.models import Data
 
 
 def is_wanted(data: Data) -> bool:

@@ -7,20 +7,15 @@ recipe is read, so the copy kept with a run shows every value that was used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Half = Annotated[float, Field(ge=0, le=0.5)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
+from tunesmith.recipe.curation import Clean, DataEngine, Decontaminate, Dedup, Filter
+from tunesmith.recipe.section import Column, Count, Fraction, Half, Section, Text, name_of
+
 Format = Literal["sharegpt", "messages", "instances", "alpaca", "prompt_completion", "turns", "text"]
-Column = Literal[
-    "instruction", "input", "response", "system", "text", "messages", "tools", "cluster", "task", "phrasing", "item"
-]  # fmt: skip
 PromptStyle = Literal["chat", "plain"]
 # What the plain texts are called in row ids, where a source of the same name would collide with them.
 PLAIN_TEXTS = ("replay", "forgetting")
@@ -48,37 +43,6 @@ def _multiples(of: int, near: int) -> list[int]:
     return sorted({max(1, near // of) * of, -(-near // of) * of})
 
 
-def _name_of(given: Mapping[str, Any]) -> str:
-    """The name a source gets from where it comes from; `given` lacks what was itself at fault."""
-    path = given.get("path")
-    if not path:
-        return "pocket"
-    if path.startswith("hub:"):
-        return str(path.removeprefix("hub:").split(":")[0].split("/")[-1])
-    plain = [part for part in PurePath(path).parts if not set(part) & set("*?[")]
-    return (plain[-1] if plain else "data").split(".")[0] or "data"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-    def _exactly_one(self, *keys: str) -> None:
-        given = [key for key in keys if getattr(self, key) is not None]
-        if len(given) != 1:
-            choice = " or ".join(f"`{key}`" for key in keys)
-            found = " and ".join(f"`{key}`" for key in given) if given else "neither"
-            raise ValueError(f"needs exactly one of {choice}; it has {found}")
-
-    def _refuse_without_effect(self, keys: Iterable[str], reason: str) -> None:
-        """Refuse values without effect. A default is none: the complete recipe of a run writes every one out."""
-        given = [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
-        if given:
-            names = " and ".join(f"`{key}`" for key in given)
-            raise ValueError(f"{names} {'has' if len(given) == 1 else 'have'} no effect {reason}")
-
-
 class Source(Section):
     """Where rows of instruction data come from."""
 
@@ -86,7 +50,7 @@ class Source(Section):
     """A file, a folder, a glob, or `hub:owner/name` for a data set of the Hub. Relative to the recipe's folder."""
     pocket: Count | None = None
     """Instead of `path`: this many rows generated from the pocket world."""
-    name: Text = Field(default_factory=lambda given: _name_of(given))
+    name: Text = Field(default_factory=lambda given: name_of(given))
     """What this source is called in row ids and reports; by default the file's name without its ending."""
     format: Format | None = None
     """The format all rows have to be in; by default each row's is recognised by its columns."""
@@ -178,114 +142,6 @@ class HoldOut(Section):
     """Part of each task's phrasings held out, where rows name their phrasing."""
     clusters: tuple[Text, ...] = ()
     """Task clusters held out whole."""
-
-
-class Clean(Section):
-    """Rows put right: broken text, empty phrases around responses, white space. Code is never touched."""
-
-    repair: bool = True
-    """Undo mojibake (`naÃ¯ve`) and drop control characters; text that is straight stays as it is."""
-    preambles: bool = True
-    """Remove "Sure!", "Here is a list:", "As an AI language model, ..." where what remains stands by itself."""
-    closings: bool = True
-    """Remove "I hope this helps!" and offers of more help from the end of responses."""
-    white_space: bool = True
-    """No space at the ends of lines, and one blank line at most in a row."""
-
-
-class Filter(Section):
-    """Rows that are not worth training on; each rule is `off`, `flag` (counted, and kept) or `drop`."""
-
-    min_instruction_words: Annotated[int, Field(ge=0)] = 1
-    """Least words of all the user's messages of a row; a letter of Chinese, Japanese or Korean counts as one."""
-    max_instruction_words: Count | None = None
-    """Most of them; by default any number."""
-    min_response_words: Annotated[int, Field(ge=0)] = 1
-    """Least words of all the assistant's messages of a row, unless it calls tools."""
-    max_response_words: Count | None = None
-    """Most of them; by default any number."""
-    repetition: Literal["off", "flag", "drop"] = "drop"
-    """Responses of 50 words or more that say the same lines, sentences or n-grams again (Gopher, arXiv:2112.11446)."""
-    repetition_leniency: Annotated[float, Field(ge=0.5, le=5)] = 2.5
-    """Gopher's thresholds times this; at 1, as for web pages, 7% of worked arithmetic would be dropped."""
-    refusals: Literal["off", "flag", "drop"] = "flag"
-    """Responses that begin by refusing, in English."""
-    placeholders: Literal["off", "flag", "drop"] = "drop"
-    """Inputs and responses that were never filled in; unless `off`, `<noinput>` leaves the prompt."""
-    copies: Literal["off", "flag", "drop"] = "drop"
-    """Responses of ten words or more that are the whole instruction again."""
-    open_fences: Literal["off", "flag", "drop"] = "drop"
-    """Responses with a code block that is not closed: they were cut."""
-    languages: tuple[Text, ...] = ()
-    """ISO 639 codes; responses in another are dropped, where there is enough prose to tell. By default all are kept."""
-    language_sureness: Fraction = 0.8
-    """How sure the recognition of another language has to be."""
-    min_relevance: Fraction = 0.0
-    """Least share of words that instruction and response share; 0 is off, 0.02 finds half of swapped responses."""
-    personal: Literal["off", "flag", "redact", "drop"] = "flag"
-    """Rows with personal data; `redact` puts [email], [phone] ... in its place, in tool calls and reasoning too."""
-    personal_kinds: tuple[Literal["email", "phone", "iban", "card", "key", "ip"], ...] = (
-        *("email", "phone", "iban", "card", "key"),
-    )
-    """What is looked for. IP addresses are seldom anyone's, so not by default."""
-
-
-class Dedup(Section):
-    """Rows that say the same: one of each group is kept, and the ledger names it."""
-
-    exact: bool = True
-    """Drop rows whose texts are equal but for case, white space and Unicode form."""
-    near: Annotated[float, Field(gt=0, le=1)] | None = 0.8
-    """Least Jaccard similarity of the sets of word n-grams that makes two rows duplicates; `null` compares none."""
-    ngram: Count = 5
-    """Words of an n-gram."""
-    semantic: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Least cosine of TF-IDF vectors after SVD that makes two rows duplicates, as 0.95; by default none are."""
-    over: Literal["instruction", "response", "both"] = "both"
-    """What is compared; of both, each has to be alike."""
-    keep: Literal["longest", "first", "best"] = "longest"
-    """Which row of a group is kept; `best` is that with the highest `score`."""
-    score: str = ""
-    """The column that holds a row's score, for `keep: best`."""
-    reference: tuple[Text, ...] = ()
-    """Files whose rows are known already: what is in them is dropped."""
-
-    @model_validator(mode="after")
-    def _score_is_there(self) -> Dedup:
-        if (self.keep == "best") != bool(self.score):
-            raise ValueError("`keep: best` and `score` need each other; one is missing")
-        return self
-
-
-class EvaluationFile(Section):
-    """Items that a model will be measured by, so that no row may hold one."""
-
-    path: Text
-    """A file, a folder, a glob, or `hub:owner/name`, in any format. Relative to the recipe's folder."""
-    name: Text = Field(default_factory=lambda given: _name_of(given))
-    """What its items are called in the ledger; by default the file's name without its ending."""
-    map: Mapping[Column, Text] | None = None
-    """Which column holds what, where it is in no known format; without it, all texts of an item are looked for."""
-
-
-class Decontaminate(Section):
-    """Rows that hold an evaluation item: its whole text, thirteen of its words in a row, or most of its n-grams."""
-
-    against: Annotated[tuple[EvaluationFile, ...], Field(min_length=1)]
-    """The evaluation files."""
-    near: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Least share of an item's n-grams of four words that makes a row contaminated."""
-    answers: bool = True
-    """Look for answers of thirteen words or more too, not for questions alone."""
-
-
-class DataEngine(Section):
-    """What the data stages run on; the result is the same to the byte whatever is chosen."""
-
-    ray: Text | None = None
-    """Address HOST:PORT of a Ray cluster that asks for a token (docs/engine.md); by default this machine works."""
-    processes: Count | None = None
-    """How many processes work; by default one a core of this machine, or of the cluster."""
 
 
 class Data(Section):
