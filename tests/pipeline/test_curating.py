@@ -11,7 +11,7 @@ from tunesmith.data.engine import engine
 from tunesmith.data.ledger import Ledger
 from tunesmith.pipeline.curating import curated
 from tunesmith.recipe.curation import Clean, Decontaminate, Dedup, EvaluationFile, Filter
-from tunesmith.recipe.models import Data, Source
+from tunesmith.recipe.data import Data, Source
 
 LONG = "A ship left the harbour at dawn, and the captain asked his crew where they would like to go on that day. "
 

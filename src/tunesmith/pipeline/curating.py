@@ -31,7 +31,7 @@ from tunesmith.data.read import read_source
 from tunesmith.data.rows import RowLabel
 from tunesmith.data.stage import Outcome, Stage
 from tunesmith.recipe.curation import Dedup
-from tunesmith.recipe.models import Data
+from tunesmith.recipe.data import Data
 
 
 def is_wanted(data: Data) -> bool:

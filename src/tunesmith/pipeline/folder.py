@@ -22,7 +22,7 @@ from tunesmith.base.files import read_json, remove_unfinished, write_json, write
 from tunesmith.base.runs import is_run
 from tunesmith.recipe import LoadedRecipe, Recipe
 from tunesmith.recipe.document import Document, read_document
-from tunesmith.recipe.models import Train
+from tunesmith.recipe.training import Train
 from tunesmith.train.settings import TrainSettings
 
 try:

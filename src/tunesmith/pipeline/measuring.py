@@ -19,7 +19,7 @@ from tunesmith.evaluate.language import Losses, TextBits, response_losses, text_
 from tunesmith.model.generate import CACHE_TOKENS
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
-from tunesmith.recipe.models import Evaluate
+from tunesmith.recipe.evaluation import Evaluate
 
 TUNED = "tuned"
 # Training keeps the activations of a token in every layer, answering only its keys and values: a small part of them.

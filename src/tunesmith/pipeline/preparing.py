@@ -25,7 +25,9 @@ from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
 from tunesmith.pipeline.supervising import RULES, supervise
 from tunesmith.pocket import corpus, tasks
-from tunesmith.recipe.models import Forgetting, Recipe, Replay, Source
+from tunesmith.recipe.data import Replay, Source
+from tunesmith.recipe.evaluation import Forgetting
+from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.batches import DataPlan, plan_epochs
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
