@@ -10,9 +10,11 @@ from tunesmith.base.errors import RecipeError, UserError
 from tunesmith.data.formats import MAP_KEYS, SHAPES
 from tunesmith.evaluate.metrics import METRICS
 from tunesmith.pipeline.training import settings_of
-from tunesmith.recipe import load_recipe, models, shipped_recipes
+from tunesmith.recipe import load_recipe, shipped_recipes
+from tunesmith.recipe.data import Format
 from tunesmith.recipe.document import parse_value, read_document, to_yaml
 from tunesmith.recipe.models import Recipe
+from tunesmith.recipe.section import Column
 
 SMALLEST = "data: {sources: [{pocket: 10}]}\n"
 
@@ -312,8 +314,8 @@ def test_the_schema_describes_every_key():
 
 def test_formats_columns_and_metrics_are_those_of_the_stages():
     properties = Recipe.model_json_schema()["$defs"]
-    assert set(get_args(models.Format)) == {shape.name for shape in SHAPES}
-    assert set(get_args(models.Column)) == set(MAP_KEYS)
+    assert set(get_args(Format)) == {shape.name for shape in SHAPES}
+    assert set(get_args(Column)) == set(MAP_KEYS)
     assert set(properties["Evaluate"]["properties"]["metric"]["enum"]) == {"auto", *METRICS}
 
 
