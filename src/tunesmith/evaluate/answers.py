@@ -75,30 +75,73 @@ def answer(
     batch_tokens: as `generate` takes it.
     """
     rows = [row for level in levels.values() for row in level]
-    cut = _PlainEnd(tokenizer, rows) if style == "plain" else None
-    prompts = _prompts(rows, tokenizer, style, encoder_decoder=is_encoder_decoder(causal_model(model)))
-    with progress(title, total=len(rows)) as bar:
+    responses = respond(
+        model,
+        tokenizer,
+        [row.prompt for row in rows],
+        style=style,
+        max_new_tokens=max_new_tokens,
+        ends=["\n\n" if "\n" in row.response.strip() else "\n" for row in rows],
+        tools=[row.tools for row in rows],
+        batch_tokens=batch_tokens,
+        title=title,
+    )
+    metrics = _metrics(rows, metric)
+    names = [name for name, level in levels.items() for _ in level]
+    together = zip(rows, names, responses, strict=True)
+    return [_scored(row, name, metrics[_task(row)], response) for row, name, response in together]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model wrote. stopped: it ended by itself, rather than at the limit of new tokens. tokens: how many."""
+
+    text: str
+    stopped: bool
+    tokens: int
+
+
+def respond(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    style: Style,
+    max_new_tokens: int,
+    ends: Sequence[str] | str = "\n\n",
+    tools: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+    batch_tokens: int = CACHE_TOKENS,
+    title: str = "Answering",
+) -> list[Response]:
+    """What the model answers, greedily, to the last message of each prompt.
+
+    ends: where a plain answer ends, one text for all prompts or one for each; a chat answer ends at a stop token.
+    tools: those of each prompt, for the chat template.
+    """
+    ends = [ends] * len(prompts) if isinstance(ends, str) else ends
+    cut = _PlainEnd(tokenizer, ends) if style == "plain" else None
+    encoder_decoder = is_encoder_decoder(causal_model(model))
+    ids = _prompts(prompts, tools or [()] * len(prompts), tokenizer, style, encoder_decoder)
+    with progress(title, total=len(prompts)) as bar:
         generated = generate(
             model,
-            prompts,
+            ids,
             stop=stop_token_ids(tokenizer),
             max_new_tokens=max_new_tokens,
             finished=cut,
             batch_tokens=batch_tokens,
             advance=bar.advance,
         )
-    metrics = _metrics(rows, metric)
-    names = [name for name, level in levels.items() for _ in level]
-    answers = []
-    for index, (row, tokens) in enumerate(zip(rows, generated, strict=True)):
-        limit = new_tokens_limit(model, len(prompts[index]), max_new_tokens)
+    responses = []
+    for index, tokens in enumerate(generated):
+        limit = new_tokens_limit(model, len(ids[index]), max_new_tokens)
         ended = len(tokens) < limit or (cut is not None and cut(index, tokens))
-        response = cut.text(index, tokens) if cut else _text(tokenizer, tokens).strip()
-        answers.append(_scored(row, names[index], metrics[_task(row)], response, ended, len(tokens)))
-    return answers
+        text = cut.text(index, tokens) if cut else _text(tokenizer, tokens).strip()
+        responses.append(Response(text, ended, len(tokens)))
+    return responses
 
 
-def _scored(row: Conversation, level: str, metric: str, response: str, stopped: bool, tokens: int) -> Answer:
+def _scored(row: Conversation, level: str, metric: str, response: Response) -> Answer:
     return Answer(
         row=row.id,
         item=row.item or row.id,
@@ -108,10 +151,10 @@ def _scored(row: Conversation, level: str, metric: str, response: str, stopped: 
         metric=metric,
         prompt=readable(row.prompt),
         expected=row.response,
-        response=response,
-        score=METRICS[metric](row.response, response),
-        stopped=stopped,
-        tokens=tokens,
+        response=response.text,
+        score=METRICS[metric](row.response, response.text),
+        stopped=response.stopped,
+        tokens=response.tokens,
     )
 
 
@@ -125,9 +168,9 @@ def readable(messages: Sequence[Message]) -> str:
 class _PlainEnd:
     """Where the answer of a base model to a plain prompt ends."""
 
-    def __init__(self, tokenizer: Any, rows: Sequence[Conversation]) -> None:
+    def __init__(self, tokenizer: Any, ends: Sequence[str]) -> None:
         self._tokenizer = tokenizer
-        self._ends = ["\n\n" if "\n" in row.response.strip() else "\n" for row in rows]
+        self._ends = ends
         self._breaks = cache(lambda token: "\n" in _text(tokenizer, [token]))
 
     def __call__(self, index: int, tokens: Sequence[int]) -> bool:
@@ -140,12 +183,18 @@ class _PlainEnd:
         return _text(self._tokenizer, tokens).lstrip().partition(self._ends[index])[0].strip()
 
 
-def _prompts(rows: Sequence[Conversation], tokenizer: Any, style: Style, encoder_decoder: bool) -> list[list[int]]:
+def _prompts(
+    prompts: Sequence[Sequence[Message]],
+    tools: Sequence[Sequence[Mapping[str, Any]]],
+    tokenizer: Any,
+    style: Style,
+    encoder_decoder: bool,
+) -> list[list[int]]:
     if style == "chat":
-        return [prompt_ids(row.prompt, tokenizer, row.tools) for row in rows]
+        return [prompt_ids(prompt, tokenizer, given) for prompt, given in zip(prompts, tools, strict=True)]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     end = [tokenizer.eos_token_id] if encoder_decoder else []  # an encoder was pretrained on texts that end with it
-    return [[*start, *ids, *end] for ids in tokenise(tokenizer, [plain_prompt(row.prompt) for row in rows])]
+    return [[*start, *ids, *end] for ids in tokenise(tokenizer, [plain_prompt(prompt) for prompt in prompts])]
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
