@@ -99,20 +99,81 @@ def train(recipe: RecipeName, output: Output = None, overrides: Overrides = None
 
 
 @app.command(rich_help_panel=ROAD)
-def evaluate(recipe: RecipeName, output: Output = None, overrides: Overrides = None) -> None:
+def evaluate(
+    recipe: RecipeName,
+    output: Output = None,
+    overrides: Overrides = None,
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Train once for each task cluster, without it, and measure on it.")
+    ] = False,
+) -> None:
     """Up to the comparison of base and tuned model, without the report."""
-    _go(recipe, output, overrides, "evaluate")
+    if not leave_one_out:
+        _go(recipe, output, overrides, "evaluate")
+    from tunesmith.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = _folder(loaded, output)
+    import tunesmith.pipeline as pipeline
+    from tunesmith.pipeline.sweeping import leave_one_out as hold_out_each
+
+    pipeline.run(loaded, folder, until="prepare")
+    raise typer.Exit(hold_out_each(loaded, recipe, overrides or (), folder))
 
 
 @app.command(rich_help_panel=ROAD)
-def report(run: NewestRun = None) -> None:
-    """Write a run's report again from its files."""
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs' folders or names; the newest if left out.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="One page with the runs side by side.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page of a comparison.")] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Write runs' reports again from their files, or compare the runs on one page."""
     from tunesmith.base.runs import find_run
 
-    folder = find_run(run)
+    folders = [find_run(run) for run in runs or [None]]
+    if compare:
+        from tunesmith.report.compare import write_comparison_page
+        from tunesmith.report.terminal import print_runs
+
+        path = write_comparison_page(folders, output.expanduser(), f"{len(folders)} runs side by side")
+        print_runs(folders)
+        typer.echo(path)
+        return
     import tunesmith.pipeline as pipeline
 
-    typer.echo(pipeline.report(folder))
+    for folder in folders:
+        typer.echo(pipeline.report(folder))
+
+
+@app.command(rich_help_panel=ROAD)
+def sweep(
+    recipe: RecipeName,
+    vary: Annotated[
+        list[str],
+        typer.Option("--vary", "-v", metavar="KEY=VALUE,...", help="A key and its values; may be repeated: a grid."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where the runs go.", show_default="runs/ and the recipe's name-sweep"
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """A recipe with every combination of some values, compared: methods, rates, data. Goes on where it stopped."""
+    from tunesmith.base.runs import RUNS
+    from tunesmith.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    from tunesmith.pipeline.sweeping import grid
+    from tunesmith.pipeline.sweeping import sweep as run_all
+
+    into = output.expanduser() if output else RUNS / f"{loaded.name}-sweep"
+    raise typer.Exit(run_all(recipe, overrides or (), grid(vary), into, f"{loaded.name}: {'; '.join(vary)}"))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -236,6 +297,20 @@ def recipe(
         typer.echo(load_recipe(name).text, nl=False)
     for shipped in () if name else shipped_recipes():
         typer.echo(shipped)
+
+
+@app.command(rich_help_panel=LOOK)
+def templates(
+    name: Annotated[str | None, typer.Argument(help="Shipped prompt templates; all are listed if left out.")] = None,
+) -> None:
+    """Print shipped prompt templates, to start one's own from: tunesmith templates choices > mine.yaml"""
+    from tunesmith.recipe.phrasings import shipped_templates, template_path
+
+    if name:
+        typer.echo(template_path(name).read_text(encoding="utf-8"), nl=False)
+    for shipped, path in () if name else shipped_templates().items():
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        typer.echo(f"{shipped:<16}{first.lstrip('# ')}")
 
 
 @app.command(rich_help_panel=LOOK)

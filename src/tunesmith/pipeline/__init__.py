@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,12 @@ from tunesmith.base.errors import LimitBroken
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say, track
 from tunesmith.base.ranks import Ranks, joined
+from tunesmith.evaluate.suites import Examined
 from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
+from tunesmith.pipeline.examining import compared, examined, open_suites
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inspecting import inspect
-from tunesmith.pipeline.measuring import TUNED, measured, write_comparison
+from tunesmith.pipeline.measuring import TUNED, Measured, measured, write_comparison
 from tunesmith.pipeline.planning import explaining_memory
 from tunesmith.pipeline.preparing import Prepared, open_prepared, prepare, tokenizer_of
 from tunesmith.pipeline.training import check_processes, train_model
@@ -98,16 +101,23 @@ def _train_and_measure(
         loaded = load_trained(folder.path / "model", base=recipe.base, trust_remote_code=recipe.trust_remote_code)
         return loaded.model, loaded.tokenizer
 
+    def measure(who: str, of: str, load: Callable[[], tuple[Any, Any]]) -> tuple[Measured, list[Examined]]:
+        once = cache(load)  # read when the first is measured, and gone after the last
+        return measured(folder, prepared, who, of, once), [examined(folder, one, who, of, once) for one in suites]
+
     # The base comes first: what it can do is known before anything is spent on training.
-    before = measured(folder, prepared, "base", of_base, base) if until != "train" else None
+    suites = open_suites(folder) if until != "train" else []
+    before = measure("base", of_base, base) if until != "train" else None
     ranks.meet("prepared")
     with explaining_memory(recipe, prepared, ranks.size):
         of_tuned = train_model(folder, prepared, tokenizer, of_base, ranks)
     if before is None:
         say(f"Model: {folder.path / 'model'}")
         return None
-    after = measured(folder, prepared, TUNED, of_tuned, tuned)
-    return write_comparison(folder, prepared, before, after)
+    after = measure(TUNED, of_tuned, tuned)
+    pairs = zip(suites, before[1], after[1], strict=True)
+    examinations = {suite.suite.name: compared(folder, suite, *pair) for suite, *pair in pairs}
+    return write_comparison(folder, prepared, before[0], after[0], examinations)
 
 
 def _base_key(folder: RunFolder, tokenizer: Any) -> str:
@@ -145,10 +155,18 @@ def _warnings(prepared: Prepared, summary: Mapping[str, Any] | None) -> Iterator
 
 
 def _check_limits(summary: Mapping[str, Any]) -> None:
-    forgetting = summary["forgetting"]
+    """Raises LimitBroken, naming every limit that is."""
+    forgetting, broken = summary["forgetting"], []
     if forgetting and not forgetting["held"]:
+        broken.append(
+            f"bits per byte of plain text rose by {forgetting['rise']:.1%}, and evaluate.forgetting.max_rise is "
+            f"{forgetting['limit']:.1%}"
+        )
+    for name, suite in summary["suites"].items():
+        if not suite["held"]:
+            broken.append(f"{name} got worse by {suite['worse']:.1%}, and its guard is {suite['guard']:.1%}")
+    if broken:
         raise LimitBroken(
-            f"the tuned model forgot more than the recipe allows: bits per byte of plain text rose by "
-            f"{forgetting['rise']:.1%}, and evaluate.forgetting.max_rise is {forgetting['limit']:.1%}. The model and "
-            f"the report are there. Replay more plain text (data.replay.share), or lower train.learning_rate."
+            f"the tuned model forgot more than the recipe allows: {'; '.join(broken)}. The model and the report are "
+            f"there. Replay more plain text (data.replay.share), or lower train.learning_rate."
         )

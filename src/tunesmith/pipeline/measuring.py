@@ -113,8 +113,10 @@ def scored(prepared: Prepared, count: int, seed: int) -> dict[str, list[Conversa
     return {level: first(rows) for level, rows in prepared.held_out.items() if rows}
 
 
-def write_comparison(run: RunFolder, prepared: Prepared, base: Measured, tuned: Measured) -> dict[str, Any]:
-    """Compare the two, write evaluation/summary.json and items.jsonl, and return the summary."""
+def write_comparison(
+    run: RunFolder, prepared: Prepared, base: Measured, tuned: Measured, suites: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Compare the two, write evaluation/summary.json and items.jsonl, and return the summary, the suites' included."""
     evaluate = run.recipe.evaluate
     levels = scored(prepared, evaluate.losses, run.recipe.seed)
     answers = base.answers | tuned.answers
@@ -124,6 +126,6 @@ def write_comparison(run: RunFolder, prepared: Prepared, base: Measured, tuned: 
         (base.text, tuned.text) if base.text and tuned.text else None,
         max_rise=evaluate.forgetting.max_rise if evaluate.forgetting else None,
         seed=run.recipe.seed,
-    )
+    ) | {"suites": dict(suites)}
     write_evaluation(run.path / "evaluation", summary, answers)
     return summary

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tunesmith.recipe.section import Count, Section, Text
+from tunesmith.recipe.section import Column, Count, Section, Text, name_of
 
 PromptStyle = Literal["chat", "plain"]
+Metric = Literal["auto", "exact_match", "token_f1", "rouge_l", "number"]
 
 
 class Forgetting(Section):
@@ -29,6 +32,69 @@ class Forgetting(Section):
         return self
 
 
+class Suite(Section):
+    """Items that base and tuned model are examined with besides the held-out rows: a file, or a benchmark."""
+
+    kind: Literal["answers", "choice", "instructions", "questions", "loss", "text", "benchmark"] = "answers"
+    """`answers` are compared with references, `choice` is among options, `instructions` are verified by program,
+    `questions` are answered over turns and kept for a judge, `loss` is that of responses, `text` bits per byte."""
+    path: Text | None = None
+    """A file, a folder, a glob, or `hub:owner/name`. `instructions` are built in, where no path is given."""
+    task: Text | None = None
+    """For `benchmark`: a task of the lm-evaluation-harness, by name or the path of its YAML file."""
+    name: Text = Field(default_factory=lambda given: given.get("task") or _suite_name(given))
+    """What it is called in files and reports; by default the file's name without its ending, or the task's."""
+    map: Mapping[Column, Text] | None = None
+    """Which column holds what, for files in no known format."""
+    items: Count | None = None
+    """This many items, drawn at random by the recipe's seed; by default all."""
+    metric: Metric = "auto"
+    """For `answers`; see `evaluate.metric`."""
+    normalise: Literal["none", "tokens", "bytes", "unconditional"] = "bytes"
+    """For `choice`: what an option's log-likelihood is divided by, or (`unconditional`) what is taken from it."""
+    max_new_tokens: Count | None = None
+    """Longest answer, in tokens; by default `evaluate.max_new_tokens`."""
+    guard: Annotated[float, Field(ge=0)] | None = None
+    """How much worse than the base the tuned model may be: of a score in points (0.02 is 2 points), of a loss or bits
+    per byte relative to the base's. More ends the run with exit code 3."""
+    allow_trained: bool = False
+    """Examine with items whose prompts were trained on; they are counted. By default that is refused."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Suite:
+        if self.kind == "benchmark":
+            if self.task is None or self.path is not None:
+                raise ValueError("`kind: benchmark` needs a `task`, and no `path`")
+        elif self.task is not None:
+            raise ValueError(f"`task` has no effect with `kind: {self.kind}`; use `benchmark`")
+        elif self.path is None and self.kind != "instructions":
+            raise ValueError(f"`kind: {self.kind}` needs a `path`")
+        return self
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Suite:
+        for key, kinds in _EFFECT.items():
+            if self.kind not in kinds:
+                use = " or ".join(f"`{kind}`" for kind in kinds)
+                self._refuse_without_effect((key,), f"with `kind: {self.kind}`; take it out, or use {use}")
+        return self
+
+
+_EFFECT: Mapping[str, tuple[str, ...]] = {
+    "map": ("answers", "choice", "loss", "text"),
+    "metric": ("answers",),
+    "normalise": ("choice",),
+    "max_new_tokens": ("answers", "instructions", "questions", "benchmark"),
+    "guard": ("answers", "choice", "instructions", "loss", "text", "benchmark"),
+    "allow_trained": ("answers", "choice", "instructions", "questions", "loss", "text"),
+}
+"""The kinds of suite in which a key has an effect."""
+
+
+def _suite_name(given: Mapping[str, object]) -> str:
+    return name_of(given) if given.get("path") else str(given.get("kind", "suite"))
+
+
 class Evaluate(Section):
     """How base and tuned model are compared, on the same held-out rows."""
 
@@ -38,9 +104,18 @@ class Evaluate(Section):
     """Rows per level whose response loss is measured; 0 for none."""
     max_new_tokens: Count = 256
     """Longest answer, in tokens; a longer one is cut, counted, and scored as it is."""
-    metric: Literal["auto", "exact_match", "token_f1", "rouge_l", "number"] = "auto"
+    metric: Metric = "auto"
     """By task, `auto` takes `number` for responses with `#### x`, `exact_match` for short ones, or `rouge_l`."""
     base_styles: Annotated[tuple[PromptStyle, ...], Field(min_length=1)] = ("chat", "plain")
     """How the base model is asked: by the chat template, by a plain prompt, or both, counting the better."""
     forgetting: Forgetting | None = None
     """Plain text on which base and tuned model are compared; by default none."""
+    suites: tuple[Suite, ...] = ()
+    """Further items to examine both models with: files, or benchmarks."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Evaluate:
+        twice = [name for name, count in Counter(suite.name for suite in self.suites).items() if count > 1]
+        if twice:
+            raise ValueError(f"several suites are called {', '.join(twice)}; give each a `name` of its own")
+        return self

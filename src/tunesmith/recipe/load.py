@@ -125,8 +125,11 @@ def _with_paths(document: Document, folder: Path) -> Document:
     """The document with its relative paths made absolute; a base or a template is a path only if it exists as one."""
     lists: list[tuple[Key, Key]] = [
         (("data", "sources"), ("path",)),
+        (("data", "sources"), ("templates", "file")),
         (("data", "dedup", "reference"), ()),
         (("data", "decontaminate", "against"), ("path",)),
+        (("evaluate", "suites"), ("path",)),
+        (("evaluate", "suites"), ("task",)),
     ]
     keys = [(*of, index, *end) for of, end in lists for index in range(len(document.get(of) or ()))]
     keys += [("data", "replay", "path"), ("evaluate", "forgetting", "path"), *MODELS, ("chat_template",)]
@@ -136,7 +139,7 @@ def _with_paths(document: Document, folder: Path) -> Document:
             continue
         path = (Path.cwd() if place.startswith("--set") else folder) / Path(value).expanduser()
         named = (key in MODELS and (value == "pocket" or not path.is_dir())) or (
-            key == ("chat_template",) and not path.is_file()
+            key[-1] in ("chat_template", "task", "file") and not path.is_file()
         )
         if not named:
             document = document.with_value(key, str(path), place)

@@ -49,15 +49,15 @@ def render(run: RunFiles) -> str:
     losses, loss_ticks = comparison.loss_levels(run.evaluation)
     lost = verdict.forgetting(run.evaluation)
     answered = answers.side_by_side(run.items)
-    style = _style(answered)
+    style = style_sheet(answered)
     seconds = _stage_seconds(run)
     longest = max([taken for _, taken in seconds], default=0.0)
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             style=Markup(style),
-            policy=_policy(style),
+            policy=policy_of(style),
             name=str(at(run.run, "name") or run.folder.resolve().name),
             verdict=verdict.verdict(scores, losses, lost, run.evaluation),
             scores=scores,
@@ -85,7 +85,7 @@ def render(run: RunFiles) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("tunesmith.report", "."),
         autoescape=True,
@@ -94,7 +94,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (words.whole, words.decimal, words.percent, words.relative)
+    formats = (words.whole, words.decimal, words.percent, words.relative, words.points)
     for filter_ in (*formats, words.short, words.duration, words.spaced, words.counted):
         environment.filters[filter_.__name__] = filter_
     environment.filters["name"] = lambda value: words.clipped(str(value), NAME_LENGTH)
@@ -112,7 +112,7 @@ def _shown(value: Any) -> Any:
     return words.printable(value) if isinstance(value, str) else words.NOTHING if value is None else value
 
 
-def _style(answered: answers.SideBySide | None) -> str:
+def style_sheet(answered: answers.SideBySide | None = None) -> str:
     """The style sheet, with one rule for each level and cluster that answers can be filtered by."""
     style = resources.files("tunesmith.report").joinpath("style.css").read_text(encoding="utf-8")
     if answered is None:
@@ -122,7 +122,7 @@ def _style(answered: answers.SideBySide | None) -> str:
     return style + "\n".join(rules) + "\n"
 
 
-def _policy(style: str) -> str:
+def policy_of(style: str) -> str:
     """A content security policy under which this one style sheet applies, and nothing runs or loads."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.base.progress import say
+from tunesmith.report.compare import Outcome, compare_runs
 from tunesmith.report.load import at, fields_at, load_run
 from tunesmith.report.provenance import dropped
 from tunesmith.report.training import training
-from tunesmith.report.words import clipped, percent
+from tunesmith.report.words import clipped, duration, percent, relative, short
 
 BAR = 30  # characters of the longest bar
 EXAMPLE = 160  # characters of a dropped row that are shown
@@ -120,3 +121,22 @@ def _forgetting(forgetting: Mapping[str, Any] | None) -> Iterator[tuple[str, ...
 
 def _change(interval: Mapping[str, float], form: str) -> str:
     return "{mean:+{form}} [{low:+{form}}, {high:+{form}}]".format(**interval, form=form)
+
+
+def print_runs(folders: Sequence[Path]) -> None:
+    """Print several runs side by side: scores of the tuned models by level, what was forgotten, and the costs."""
+    found = compare_runs(folders)
+    table = _table("Tuned models, [95% interval]", "run", *found.levels, "bits/byte", "trained", "memory", "time")
+    for place, cost in enumerate(found.costs):
+        cells = [_score(outcomes, found.names[place]) for outcomes in found.levels.values()]
+        rise = relative(cost.forgetting.rise.mean if cost.forgetting else None)
+        table.add_row(cost.run, *cells, rise, short(cost.trainable), short(cost.memory), duration(cost.seconds))
+    _print(table)
+
+
+def _score(outcomes: Sequence[Outcome], run: str) -> str:
+    tuned = next((outcome.row.tuned for outcome in outcomes if outcome.run == run), None)
+    if tuned is None:
+        return ""
+    interval = f"\n[{100 * tuned.low:.1f}, {100 * tuned.high:.1f}]" if tuned.low is not None and tuned.high else ""
+    return percent(tuned.mean) + interval

@@ -1,0 +1,229 @@
+"""The suites of a recipe: their items, what each model makes of them, and base against tuned model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.base.conversation import Conversation
+from tunesmith.base.errors import DataError, SupervisionError, UserError
+from tunesmith.base.files import file_hash, value_hash
+from tunesmith.base.progress import say
+from tunesmith.data.read import read_source, source_files
+from tunesmith.evaluate.answers import Style, answer, sample
+from tunesmith.evaluate.language import response_losses, text_bits
+from tunesmith.evaluate.suites import Examined, compare_suite, write_suite
+from tunesmith.evaluate.turns import Question, answer_turns, read_questions
+from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pipeline.supervising import rules_of
+from tunesmith.recipe.evaluation import Suite
+from tunesmith.recipe.models import Recipe
+from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.supervise import encode_conversation
+
+SUITES = Path("evaluation") / "suites"
+TRAINED = Path("data") / "trained_prompts.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A suite with its items. prompts: of each item, what it asks, to be compared with what was trained.
+
+    trained: items whose prompts were. left_out: items that can't be measured, and why, for people.
+    key: what changes when the items or the suite's settings do.
+    """
+
+    suite: Suite
+    items: Sequence[Any]
+    prompts: Sequence[Conversation]
+    key: str
+    trained: int = 0
+    left_out: str = ""
+
+
+def open_suites(run: RunFolder) -> list[Opened]:
+    """The items of every suite of the recipe. They are read before anything is spent.
+
+    Raises DataError for a file in an unknown shape or without references, UserError for items that were trained.
+    """
+    return [_open(suite, run) for suite in run.recipe.evaluate.suites]
+
+
+def _open(suite: Suite, run: RunFolder) -> Opened:
+    recipe = run.recipe
+    items, prompts, left_out = _READ[suite.kind](suite, recipe)
+    files = [file_hash(file) for file in source_files(suite.path)] if suite.path else []
+    trained = _trained(prompts, run.path / TRAINED)
+    if trained and not suite.allow_trained:
+        raise UserError(
+            f"evaluate.suites {suite.name}: {trained:,} of its {len(items):,} items ask what the model is trained on, "
+            f"so it would be measured on what it has seen. Name the file under data.decontaminate.against, which "
+            f"drops such rows from training; or set `allow_trained: true` for this suite."
+        )
+    said = f", {trained:,} of them trained on" if trained else ""
+    say(f"Suite {suite.name}: {len(items):,} items{said}." + (f" {left_out}" if left_out else ""))
+    settings = suite.model_dump(mode="json", exclude={"guard", "path"})
+    key = value_hash([settings, files, recipe.evaluate.max_new_tokens, recipe.evaluate.base_styles, recipe.seed])
+    return Opened(suite, items, prompts, key, trained, left_out)
+
+
+def trained_prompts(rows: Sequence[Any]) -> NDArray[np.void]:
+    """What is asked in the rows that are trained: their `prompt_key`s, sorted."""
+    return np.sort(np.array([row.prompt_key for row in rows], dtype="V16"))
+
+
+def _trained(prompts: Sequence[Conversation], path: Path) -> int:
+    """How many of these prompts are trained."""
+    if not len(prompts) or not path.is_file():
+        return 0
+    keys = np.array([row.prompt_key for row in prompts], dtype="V16")
+    return int(np.isin(keys, np.load(path)).sum())
+
+
+# Reading
+
+
+def _rows(suite: Suite, recipe: Recipe) -> tuple[Sequence[Any], Sequence[Conversation], str]:
+    """Rows with a response, or texts."""
+    assert suite.path
+    columns = {str(ours): column for ours, column in suite.map.items()} if suite.map else None
+    found = read_source(suite.name, suite.path, map=columns, kind="text" if suite.kind == "text" else "instructions")
+    if suite.kind == "answers":
+        rows = sample(found.rows, suite.items or len(found.rows), seed=recipe.seed)
+    else:
+        rows = _first(found.rows, suite, recipe)
+    if not rows:
+        why = f" {found.rejected[0].reason}: {found.rejected[0].detail}." if found.rejected else ""
+        raise DataError(
+            f"evaluate.suites {suite.name}: none of the {found.read:,} items of {suite.path} can be measured.{why} "
+            f"`kind: {suite.kind}` needs {'plain text' if suite.kind == 'text' else 'a reference response'} for each; "
+            f"name the columns with `map`."
+        )
+    left = found.read - len(rows) if suite.items is None else len(found.rejected)
+    return rows, rows, f"{left:,} have no text to measure and are left out." if left else ""
+
+
+def _questions(suite: Suite, recipe: Recipe) -> tuple[Sequence[Any], Sequence[Conversation], str]:
+    assert suite.path
+    questions = _first(read_questions(suite.name, suite.path), suite, recipe)
+    return questions, [question.first for question in questions], ""
+
+
+def _first(items: Sequence[Any], suite: Suite, recipe: Recipe) -> list[Any]:
+    """As many items as the suite asks for, drawn at random; in their order."""
+    if suite.items is None or suite.items >= len(items):
+        return list(items)
+    chosen = np.random.default_rng(recipe.seed).permutation(len(items))[: suite.items]
+    return [items[place] for place in sorted(chosen.tolist())]
+
+
+_READ: Mapping[str, Callable[[Suite, Recipe], tuple[Sequence[Any], Sequence[Conversation], str]]] = {
+    "answers": _rows,
+    "loss": _rows,
+    "text": _rows,
+    "questions": _questions,
+}
+
+
+# Examining
+
+
+def examined(run: RunFolder, opened: Opened, who: str, of: str, load: Callable[[], tuple[Any, Any]]) -> Examined:
+    """What the model that `load` gives makes of a suite, or what was examined before.
+
+    who: "base" or "tuned"; the base is asked in every style of the recipe. of: a key of the model.
+    """
+    suite = opened.suite
+    path = run.path / SUITES / suite.name / f"{who}.json"
+    stage, key = f"evaluate {who}, {suite.name}", value_hash([opened.key, of])
+    if not (run.is_done(stage, key) and path.is_file()):
+        with run.stage(stage, key):
+            model, tokenizer = load()
+            styles = run.recipe.evaluate.base_styles if who == "base" else ("chat",)
+            names: dict[str, Style] = {f"base_{style}" if who == "base" else who: style for style in styles}
+            _EXAMINE[suite.kind](model, tokenizer, opened, run.recipe, names).write(path)
+    return Examined.read(path)
+
+
+def compared(run: RunFolder, opened: Opened, base: Examined, tuned: Examined) -> dict[str, Any]:
+    """Base against tuned model on one suite, written to its folder and returned."""
+    suite = opened.suite
+    summary = compare_suite(
+        base, tuned, kind=suite.kind, guard=suite.guard, rows=opened.prompts, seed=run.recipe.seed
+    ) | {"trained": opened.trained, "left_out": opened.left_out}
+    write_suite(run.path / SUITES / suite.name, summary, base, tuned)
+    return summary
+
+
+Styles = Mapping[str, Style]
+
+
+def _answers(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    suite = opened.suite
+    return Examined(
+        answers={
+            who: answer(
+                model,
+                tokenizer,
+                {suite.name: opened.items},
+                style=style,
+                max_new_tokens=suite.max_new_tokens or recipe.evaluate.max_new_tokens,
+                metric=suite.metric,
+                title=f"{suite.name}: {who.replace('_', ', ')}",
+            )
+            for who, style in styles.items()
+        }
+    )
+
+
+def _turns(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    suite, questions = opened.suite, list[Question](opened.items)
+    tokens = suite.max_new_tokens or recipe.evaluate.max_new_tokens
+    return Examined(
+        turns={
+            who: answer_turns(
+                model,
+                tokenizer,
+                questions,
+                style=style,
+                title=f"{suite.name}: {who.replace('_', ', ')}",
+                max_new_tokens=tokens,
+            )
+            for who, style in styles.items()
+        }
+    )
+
+
+def _losses(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    sequences = [_encoded(row, tokenizer, recipe, opened.suite) for row in opened.items]
+    return Examined(losses=response_losses(model, sequences, batch_tokens=recipe.train.tokens_per_batch))
+
+
+def _encoded(row: Conversation, tokenizer: Any, recipe: Recipe, suite: Suite) -> tuple[Encoded, ...]:
+    try:
+        return encode_conversation(row, tokenizer, rules_of(recipe))
+    except SupervisionError as error:
+        raise DataError(
+            f"evaluate.suites {suite.name}: item {row.id} can't be measured ({error.reason}): {error} "
+            f"Take it out of the file, or mend it."
+        ) from error
+
+
+def _text(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    texts, train = [row.response for row in opened.items], recipe.train
+    return Examined(
+        text=text_bits(model, tokenizer, texts, max_length=train.max_length, batch_tokens=train.tokens_per_batch)
+    )
+
+
+_EXAMINE: Mapping[str, Callable[[Any, Any, Opened, Recipe, Styles], Examined]] = {
+    "answers": _answers,
+    "loss": _losses,
+    "text": _text,
+    "questions": _turns,
+}
