@@ -1,25 +1,37 @@
-"""Seeded splits at three levels of generalisation: new items, new phrasings, new clusters.
+"""Seeded splits: a validation side to choose by, and three levels of generalisation to report.
+
+The test of a run is what is held out at three levels: new items, new phrasings, new clusters. Validation is another
+part of the items; early stopping and the best checkpoint are chosen by it, so that what is reported was not chosen by.
 
 What is held out is chosen by a hash of its own name and the seed, so that the choice does not depend on the order of
-the rows, and rows that are added leave the others where they were.
+the rows, and rows that are added leave the others where they were, but for few (see `strata`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.base.errors import UserError
 from tunesmith.base.random import seed_of
 from tunesmith.data.formats import nearest
+from tunesmith.data.groups import Groups
 from tunesmith.data.ledger import Drop
+from tunesmith.data.relatives import Relatives, flan_pairs, relatives_of
+from tunesmith.data.strata import WHOLE, folds_of, share_of
 
 STAGE = "split"
+STRATA = 4
+NAMED = 20  # clusters in a note
 
 Key = str | bytes  # what an item is named by: its own name, or the hash of its prompt
-Name = TypeVar("Name", str, Key)
+Numbers = NDArray[np.int64]
 
 
 class Labelled(Protocol):
@@ -65,53 +77,71 @@ def split(
     rows: Sequence[Row],
     *,
     clusters: Sequence[str] = (),
+    relatives: Relatives | None = None,
     phrasings: float = 0.0,
     items: float = 0.0,
+    folds: tuple[int, int] | None = None,
     validation: float = 0.0,
+    alike: Numbers | None = None,
+    lengths: NDArray[np.float64] | None = None,
+    strata: int = STRATA,
     seed: int,
 ) -> Split[Row]:
     """Hold out whole `clusters`, a fraction of the phrasings of each task, and a fraction of the items of each cluster.
+
+    relatives: clusters that are not trained either, as they give a held-out one away, see `relatives_of`.
+    folds: instead of `items`, (how many, which): the items are cut into that many folds, and this one is held out.
+    alike: of each row a number; rows with the same one (near-duplicates) stay on one side, as those of one item do.
+    lengths: of each row; held-out items of a cluster have about the lengths of all, over `strata` parts.
 
     Rows of one item (`Conversation.item`, or the prompt where it is "") stay on one side. A held-out phrasing or
     cluster can share its item, and any held-out row its prompt, with a row that is trained: such rows are dropped,
     since they would measure memory. A task with one phrasing and a cluster with one item keep all of it in train;
     of a few, too few for a whole one, one is held out or none, by chance, so that the fraction holds over many.
 
-    Raises UserError for a cluster that does not exist, a fraction outside [0, 1), and when nothing is left to train.
+    Raises UserError for a cluster that does not exist, a fraction outside [0, 1), a fold that there is not, fewer items
+    than folds, and when nothing is left to train.
     """
-    _check(rows, clusters, {"phrasings": phrasings, "items": items, "validation": validation})
+    _check(rows, clusters, {"phrasings": phrasings, "items": items, "validation": validation}, folds)
     notes: list[str] = []
-    ordinary = [row for row in rows if row.cluster not in clusters]
-    held_phrasings = _held_phrasings(ordinary, phrasings, seed, notes)
-    ordinary = [row for row in ordinary if _phrasing(row) not in held_phrasings]
+    related = _related(rows, clusters, relatives, notes)
+    apart = {*clusters, *related}
+    ordinary = [number for number, row in enumerate(rows) if row.cluster not in apart]
+    held_phrasings = _held_phrasings([rows[number] for number in ordinary], phrasings, seed, notes)
+    ordinary = [number for number in ordinary if _phrasing(rows[number]) not in held_phrasings]
 
-    prompts = {row.id: row.prompt_key for row in rows}
-    keys: dict[str, Key] = {row.id: row.item or prompts[row.id] for row in rows}
-    cluster_of: dict[Key, str] = {}
-    for row in ordinary:
-        cluster_of.setdefault(keys[row.id], row.cluster)
-    held_items = _held_items(cluster_of, items, seed, "items", notes)
-    left = {key: cluster for key, cluster in cluster_of.items() if key not in held_items}
-    validated = _held_items(left, validation, seed, "validation", notes)
+    found = _Items.of(rows, alike, lengths if strata > 1 else None)
+    pools = found.pools(ordinary, rows)
+    chooser = _Chooser(seed, strata, notes)
+    held = chooser.fold(pools, *folds) if folds else chooser.share(pools, items, "items")
+    left = {cluster: pool.without(held) for cluster, pool in pools.items()}
+    validated = chooser.share(left, validation, "validation")
 
     sides: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    units: dict[str, list[int]] = defaultdict(list)
+    drops = []
+    for row, unit in zip(rows, found.unit.tolist(), strict=True):
+        if row.cluster in related:
+            why = f"{row.cluster} gives away {related[row.cluster]}, which is held out"
+            drops.append(Drop(row.id, STAGE, "related_to_a_held_out_cluster", why))
+            continue
         if row.cluster in clusters:
-            sides["new_clusters"].append(row)
+            side = "new_clusters"
         elif _phrasing(row) in held_phrasings:
-            sides["new_phrasings"].append(row)
-        elif keys[row.id] in held_items:
-            sides["new_items"].append(row)
+            side = "new_phrasings"
         else:
-            sides["validation" if keys[row.id] in validated else "train"].append(row)
+            side = "new_items" if unit in held else "validation" if unit in validated else "train"
+        sides[side].append(row)
+        units[side].append(unit)
     if not sides["train"]:
         raise UserError("all rows are held out, so none is left to train on. Hold out fewer clusters, or add data.")
-
-    drops = _drop_trained(sides, keys, prompts, notes)
+    drops += _drop_trained(sides, units, notes)
     return Split(**{name: tuple(sides[name]) for name in ("train", *_REASONS)}, drops=tuple(drops), notes=tuple(notes))
 
 
-def _check(rows: Sequence[Labelled], clusters: Sequence[str], fractions: Mapping[str, float]) -> None:
+def _check(
+    rows: Sequence[Labelled], clusters: Sequence[str], fractions: Mapping[str, float], folds: tuple[int, int] | None
+) -> None:
     known = {row.cluster for row in rows}
     for cluster in clusters:
         if cluster not in known:
@@ -124,6 +154,23 @@ def _check(rows: Sequence[Labelled], clusters: Sequence[str], fractions: Mapping
             raise UserError(
                 f"hold-out of {name}: {fraction} is no fraction. Give one from 0 (none) to below 1, as 0.05."
             )
+    if folds and not 0 <= folds[1] < folds[0]:
+        raise UserError(f"fold {folds[1]} of {folds[0]} folds does not exist: they are 0 to {folds[0] - 1}.")
+
+
+def _related(
+    rows: Iterable[Labelled], clusters: Sequence[str], relatives: Relatives | None, notes: list[str]
+) -> dict[str, str]:
+    """Clusters that are neither trained nor measured; a note of those that FLAN would not train, if nothing is said."""
+    if not clusters and not relatives:
+        return {}
+    known = {row.cluster for row in rows}
+    if relatives is not None:
+        return relatives_of(clusters, known, relatives)
+    for cluster, other in flan_pairs(clusters, known):
+        if other not in clusters:
+            notes.append(f"{other} is trained while {cluster} is held out; FLAN leaves it out (hold_out.relatives)")
+    return {}
 
 
 def _phrasing(row: Labelled) -> tuple[str, str, str]:
@@ -141,9 +188,13 @@ def _held_phrasings(
         if row.phrasing:
             tasks[row.cluster, row.task].add(row.phrasing)
     held: set[tuple[str, str, str]] = set()
-    for (cluster, task), names in tasks.items():
-        drawn = _drawn(names, fraction, seed, "phrasings", cluster, task)
-        held.update((cluster, task, name) for name in drawn)
+    for (cluster, task), found in tasks.items():
+        names = sorted(found)
+        group = ("phrasings", cluster, task)
+        hashes = np.array([seed_of(seed, *group, name) for name in names], np.uint64)
+        one = np.ones(len(names), np.int64)
+        drawn = share_of(hashes, one, one.astype("f8"), fraction, strata=1, chance=seed_of(seed, *group))
+        held.update((cluster, task, names[number]) for number in np.flatnonzero(drawn))
     single = sum(len(names) == 1 for names in tasks.values())
     if not tasks:
         notes.append("no row names its phrasing, so no phrasing is held out")
@@ -153,32 +204,145 @@ def _held_phrasings(
     return held
 
 
-def _held_items(
-    cluster_of: Mapping[Key, str], fraction: float, seed: int, what: str, notes: list[str]
-) -> Collection[Key]:
-    """What is held out of each cluster with two items or more; at least one item is kept."""
-    if not fraction:
-        return ()
-    clusters: dict[str, list[Key]] = defaultdict(list)
-    for key, cluster in cluster_of.items():
-        clusters[cluster].append(key)
-    single = sorted(cluster for cluster, keys in clusters.items() if len(keys) == 1)
-    if single:
-        names = ", ".join(single[:20]) + (", …" if len(single) > 20 else "")
-        notes.append(f"a single item in {names}: it is trained and nothing held out for {what}")
-    held = {key for cluster, keys in clusters.items() for key in _drawn(keys, fraction, seed, what, cluster)}
-    _note_share(len(held), len(cluster_of), fraction, "items" if what == "items" else f"items for {what}", notes)
-    return held
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The items of one cluster that may be held out, by units, which stay together.
+
+    units: their numbers. names: of each unit's items. lengths: of each unit, 0 where they don't count.
+    """
+
+    units: list[int]
+    names: list[list[Key]]
+    lengths: NDArray[np.float64]
+
+    @property
+    def sizes(self) -> Numbers:
+        return np.array([len(names) for names in self.names], np.int64)
+
+    def without(self, held: Collection[int]) -> _Pool:
+        left = [number for number, unit in enumerate(self.units) if unit not in held]
+        return _Pool([self.units[n] for n in left], [self.names[n] for n in left], self.lengths[left])
 
 
-def _drawn(names: Collection[Name], fraction: float, seed: int, *group: str) -> list[Name]:
-    """The names of a group that are held out. A group too small to give a whole one gives one by chance, as often as
-    keeps the share over many such groups: 5% of pairs is one of every tenth pair."""
-    if len(names) < 2:
-        return []
-    share = fraction * len(names)
-    count = min(round(share), len(names) - 1) if share >= 1 else int(seed_of(seed, *group) < share * 2**64)
-    return sorted(names, key=lambda name: seed_of(seed, *group, name))[:count]
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """keys: the names of all items. item, unit: of each row, the number of its item and of what stays together."""
+
+    keys: list[Key]
+    item: list[int]
+    unit: Numbers
+    lengths: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, rows: Sequence[Labelled], alike: Numbers | None, lengths: NDArray[np.float64] | None) -> _Items:
+        numbers: dict[Key, int] = {}
+        item = [numbers.setdefault(row.item or row.prompt_key, len(numbers)) for row in rows]
+        groups = Groups(len(numbers))
+        if alike is not None:
+            first: dict[int, int] = {}
+            groups.join((first.setdefault(group, one), one) for group, one in zip(alike.tolist(), item, strict=True))
+        return cls(list(numbers), item, groups.roots(np.array(item, np.int64)), lengths)
+
+    def pools(self, chosen: Sequence[int], rows: Sequence[Labelled]) -> dict[str, _Pool]:
+        """The items of the `chosen` rows by cluster, that of a unit's first row."""
+        cluster_of: dict[int, str] = {}
+        names: dict[int, dict[int, Key]] = defaultdict(dict)
+        units = self.unit.tolist()
+        for number in chosen:
+            cluster_of.setdefault(units[number], rows[number].cluster)
+            names[units[number]][self.item[number]] = self.keys[self.item[number]]
+        of_cluster: dict[str, list[int]] = defaultdict(list)
+        for unit, cluster in cluster_of.items():
+            of_cluster[cluster].append(unit)
+        mean = self._mean_lengths(np.array(chosen, np.int64))
+        return {
+            cluster: _Pool(some, [list(names[unit].values()) for unit in some], mean[some])
+            for cluster, some in of_cluster.items()
+        }
+
+    def _mean_lengths(self, chosen: Numbers) -> NDArray[np.float64]:
+        """Of each unit by its number."""
+        if self.lengths is None:
+            return np.zeros(len(self.keys))
+        counts = np.bincount(self.unit[chosen], minlength=len(self.keys))
+        sums = np.bincount(self.unit[chosen], weights=self.lengths[chosen], minlength=len(self.keys))
+        mean: NDArray[np.float64] = sums / np.maximum(counts, 1)
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
+class _Chooser:
+    """Chooses units of every cluster, and notes where it can't do what was asked."""
+
+    seed: int
+    strata: int
+    notes: list[str]
+
+    def share(self, pools: Mapping[str, _Pool], fraction: float, what: str) -> set[int]:
+        """What is held out of each cluster with two units or more; at least one is kept."""
+        held: set[int] = set()
+        few: list[str] = []
+        crowded: list[str] = []
+        items = 0
+        for cluster, pool in pools.items() if fraction else ():
+            sizes = pool.sizes
+            count = int(sizes.sum())
+            chance = seed_of(self.seed, what, cluster)
+            hashes = self._hashes(pool, what, cluster)
+            chosen = share_of(hashes, sizes, pool.lengths, fraction, strata=self.strata, chance=chance)
+            held.update(pool.units[number] for number in np.flatnonzero(chosen))
+            items += int(sizes[chosen].sum())
+            if count and not chosen.any():
+                (few if fraction * count < 1 or count < 2 else crowded).append(cluster)
+        kind = "items" if what == "items" else f"items for {what}"
+        self._note(few, f"fewer than {max(2, math.ceil(1 / fraction))} items each" if few else "", kind)
+        self._note(crowded, "nearly all of their rows are near-duplicates (hold_out.near), and are trained", kind)
+        if fraction:
+            _note_share(items, sum(int(pool.sizes.sum()) for pool in pools.values()), fraction, kind, self.notes)
+        return held
+
+    def fold(self, pools: Mapping[str, _Pool], of: int, fold: int) -> set[int]:
+        """The units of one fold."""
+        items = sum(int(pool.sizes.sum()) for pool in pools.values())
+        if items < of:
+            raise UserError(
+                f"data.hold_out.folds: {of} folds need {of} items or more, and there are {items}. Ask for fewer folds, "
+                f"or add data."
+            )
+        held: set[int] = set()
+        few, large = [], []
+        for cluster, pool in pools.items():
+
+            def offset(number: int, cluster: str = cluster) -> float:
+                return seed_of(self.seed, "folds", cluster, number) / WHOLE
+
+            sizes = pool.sizes
+            hashes = self._hashes(pool, "folds", cluster)
+            folds = folds_of(hashes, sizes, pool.lengths, of, strata=self.strata, offset=offset)
+            held.update(pool.units[number] for number in np.flatnonzero(folds == fold))
+            if sizes.sum() < of:
+                few.append(cluster)
+            elif sizes.max() > 2 * sizes.sum() / of:
+                large.append(cluster)
+        if few:
+            self.notes.append(f"fewer than {of} items in {_listed(few)}: not every fold measures them")
+        if large:
+            self.notes.append(f"near-duplicates in {_listed(large)} fill more than a fold: those folds are uneven")
+        return held
+
+    def _hashes(self, pool: _Pool, what: str, cluster: str) -> NDArray[np.uint64]:
+        """Of each unit, the lowest of its items': so it is the same whatever their order."""
+        lowest = (min(seed_of(self.seed, what, cluster, name) for name in names) for names in pool.names)
+        return np.fromiter(lowest, np.uint64, len(pool.names))
+
+    def _note(self, clusters: Sequence[str], why: str, kind: str) -> None:
+        if clusters:
+            self.notes.append(f"no {kind} are held out of {_listed(clusters)}: {why}")
+
+
+def _listed(clusters: Iterable[str]) -> str:
+    names = sorted(clusters)
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
 
 
 def _note_share(held: int, of: int, fraction: float, what: str, notes: list[str]) -> None:
@@ -198,16 +362,17 @@ _REASONS = {
 }
 
 
-def _drop_trained(
-    sides: dict[str, list[Row]], keys: Mapping[str, Key], prompts: Mapping[str, bytes], notes: list[str]
-) -> list[Drop]:
-    """Take out of the held-out sides every row whose item or prompt is trained."""
-    trained = {key: row.id for row in reversed(sides["train"]) for key in (keys[row.id], prompts[row.id])}
+def _drop_trained(sides: dict[str, list[Row]], units: Mapping[str, list[int]], notes: list[str]) -> list[Drop]:
+    """Take out of the held-out sides every row whose item, near-duplicate or prompt is trained."""
+    trained: dict[Any, str] = {}
+    for row, unit in zip(sides["train"], units["train"], strict=True):
+        trained.setdefault(unit, row.id)
+        trained.setdefault(row.prompt_key, row.id)
     drops = []
     for side, reason in _REASONS.items():
         kept = []
-        for row in sides[side]:
-            twin = trained.get(keys[row.id]) or trained.get(prompts[row.id])
+        for row, unit in zip(sides[side], units[side], strict=True):
+            twin = trained.get(unit) or trained.get(row.prompt_key)
             if twin:
                 drops.append(Drop(row.id, STAGE, reason, f"{twin} is trained"))
             else:
