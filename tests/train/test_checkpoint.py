@@ -101,7 +101,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(trained, build, tmp_path, monke
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     with pytest.raises(TunesmithError, match="No space left"):
         save(tmp_path, trained, 2, keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tiny import tiny_llama
 from tunesmith.base.errors import Interrupted
 from tunesmith.tokens.batches import plan_epochs
 from tunesmith.tokens.encoded import Encoded
+from tunesmith.train import checkpoint
 from tunesmith.train.checkpoint import OPTIMIZER, STATE, WEIGHTS
 from tunesmith.train.loop import Watching, train
 from tunesmith.train.settings import TrainSettings
@@ -54,8 +56,13 @@ def task():
     return tiny_llama(61, tie_word_embeddings=True), store, plan
 
 
-def work(folder, settings, evaluators=None):
-    """What a process does: train, or go on with it, and write the weights; it ends as the command line does."""
+def work(folder, settings, evaluators=None, held_up=False):
+    """What a process does: train, or go on with it, and write the weights; it ends as the command line does.
+
+    held_up: once there is a file "hold", checkpoints are not written before there is a file "enough".
+    """
+    if held_up:
+        checkpoint.write_tensors = partial(write_once_allowed, folder, checkpoint.write_tensors)
     sys.stderr = (folder / "said").open("a", buffering=1)  # the command line says things on standard error
     model, store, plan = task()
     (folder / "begun").touch()
@@ -66,20 +73,27 @@ def work(folder, settings, evaluators=None):
     save_file(dict(model.named_parameters()), folder / "final.safetensors")
 
 
-def begin(folder, settings=SETTINGS, evaluators=None):
+def write_once_allowed(folder, write, *given):
+    if (folder / "hold").exists():
+        (folder / "held").touch()
+        wait_for((folder / "enough").exists)
+    return write(*given)
+
+
+def begin(folder, settings=SETTINGS, evaluators=None, held_up=False):
     """Start such a process, and wait until it has a model and is about to train."""
     folder.mkdir(exist_ok=True)
     (folder / "begun").unlink(missing_ok=True)
-    process = FORKING.Process(target=work, args=(folder, settings, evaluators))
+    process = FORKING.Process(target=work, args=(folder, settings, evaluators, held_up))
     process.start()
     wait_for((folder / "begun").exists, process)
     return process
 
 
-def wait_for(condition, process):
+def wait_for(condition, process=None):
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert process.is_alive() or condition(), f"the process ended with {process.exitcode}"
+        assert not process or process.is_alive() or condition(), f"the process ended with {process.exitcode}"
         assert time.monotonic() < deadline, "the process hangs"
         time.sleep(0.002)
 
@@ -203,8 +217,36 @@ def test_asked_twice_it_ends_at_once(tmp_path, number):
     os.kill(process.pid, number)
     wait_for(lambda: "once more stops at once" in (run / "said").read_text(), process)
     os.kill(process.pid, number)
-    assert ended(process, within=30) != 0
+    assert ended(process, within=30) == 130
     assert not saved_steps(run)  # it neither waited for the measurement nor went on to the end of the step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_in_the_last_step_it_does_not_go_on_to_what_follows(undisturbed, tmp_path, number):
+    run, settings = tmp_path / "run", replace(UNSAVED, evaluate_every=0)
+    process = begin(run, settings, {"held out": Measuring(run)})  # only the last step measures
+    wait_for((run / "measuring").exists, process)
+    os.kill(process.pid, number)
+    wait_for(lambda: "once more stops at once" in (run / "said").read_text(), process)
+    (run / "enough").touch()
+    assert ended(process) == 130 and not (run / "final.safetensors").exists()
+    assert saved_steps(run) == [task()[2].steps]
+    assert_same(finish(run, settings), undisturbed)
+
+
+def test_asked_twice_it_waits_for_no_checkpoint_that_is_being_written(undisturbed, tmp_path):
+    run, settings = tmp_path / "run", replace(SETTINGS, background_checkpoints=True)
+    process = begin(run, settings, held_up=True)
+    wait_for(lambda: saved_steps(run), process)
+    (run / "hold").touch()
+    wait_for((run / "held").exists, process)
+    before = saved_steps(run)
+    os.kill(process.pid, signal.SIGINT)
+    wait_for(lambda: "once more stops at once" in (run / "said").read_text(), process)
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process, within=10) == 130
+    assert saved_steps(run) == before  # what was being written is no checkpoint
+    assert_same(finish(run, settings), undisturbed)
 
 
 @pytest.mark.parametrize(

@@ -128,15 +128,15 @@ def test_the_loss_that_counts_is_that_of_all_held_out_tokens(build, store, plan,
 def test_checkpoints_written_beside_the_training_are_those_of_their_step(build, store, plan, tmp_path, monkeypatch):
     settings = replace(SETTINGS, checkpoint_every=2, keep_checkpoints=100)
     beside = replace(settings, background_checkpoints=True)
-    save, threads = checkpoint.save_file, []
+    write, threads = checkpoint.write_tensors, []
 
     def slow(*given):
         threads.append(threading.current_thread())
         time.sleep(0.05)
-        save(*given)
+        return write(*given)
 
     train(build(), store, plan(settings), settings, tmp_path / "plain")
-    monkeypatch.setattr(checkpoint, "save_file", slow)
+    monkeypatch.setattr(checkpoint, "write_tensors", slow)
     model = build()
     train(model, store, plan(settings), beside, tmp_path / "beside")
     assert threads and threading.main_thread() not in threads
@@ -149,7 +149,7 @@ def test_a_failure_of_writing_beside_the_training_is_told(build, store, plan, tm
     def full(*given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     settings = replace(SETTINGS, checkpoint_every=2, background_checkpoints=True)
     with pytest.raises(TunesmithError, match="No space left"):
         train(build(), store, plan(settings), settings, tmp_path)

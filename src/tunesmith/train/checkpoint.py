@@ -12,7 +12,10 @@ both follow from the number of the step, see `step` and `optimizer`.
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,16 +24,25 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tunesmith.base.errors import CheckpointError
-from tunesmith.base.files import file_hash, read_json, value_hash, write_json, written_aside
+from tunesmith.base.files import (
+    file_hash,
+    read_json,
+    refusals_told,
+    remove_unfinished,
+    value_hash,
+    write_json,
+    written_aside,
+)
 from tunesmith.base.progress import say
 from tunesmith.base.ranks import Ranks
 from tunesmith.train.sharding import first_row, is_sharded, local
+from tunesmith.train.tensors import write_tensors
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+_LOWEST_PRIORITY = 19
 
 
 @dataclass
@@ -52,8 +64,9 @@ class Checkpoints:
     ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if self.background else None
+        self._writer = ThreadPoolExecutor(1, "checkpoint", _give_way) if self.background else None
         self._writing: Future[None] | None = None
+        self._copies: dict[str, Tensor] = {}  # of what is being written beside the training, used again and again
 
     def save(self, state: Mapping[str, Any], *, best: int | None = None) -> None:
         """Write step-N for `state["step"]` = N, then remove all but the newest `keep` and that of step `best`.
@@ -64,18 +77,33 @@ class Checkpoints:
         self.finish()
         if not self.ranks.is_main and not is_sharded(self.model):
             return
-        tensors = {WEIGHTS: _weights(self.model), OPTIMIZER: _moments(self.model, self.optimizer)}
-        copies = {name: {key: _copied(part, self.background) for key, part in found} for name, found in tensors.items()}
+        tensors = {WEIGHTS: dict(_weights(self.model)), OPTIMIZER: dict(_moments(self.model, self.optimizer))}
         record = {
             "state": dict(state),
             "owner": self.owner,
             "about": dict(self.about),
             "counts": _counts(self.optimizer),
         }
-        if self._writer is None or is_sharded(self.model):
-            self._write(copies, record, best)
+        if self._writer is None:
+            self._write(tensors, record, best)
         else:
-            self._writing = self._writer.submit(self._write, copies, record, best)
+            self._writing = self._writer.submit(self._write, self._copied(tensors), record, best)
+
+    def _copied(self, tensors: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Copies in main memory, which training does not change. Memory that was used before is not touched anew."""
+        copies: dict[str, dict[str, Tensor]] = {}
+        on_gpu = False
+        for file, found in tensors.items():
+            for key, part in found.items():
+                kept = self._copies.get(f"{file}/{key}")
+                if kept is None or kept.shape != part.shape or kept.dtype != part.dtype:
+                    kept = torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda)
+                    self._copies[f"{file}/{key}"] = kept
+                copies.setdefault(file, {})[key] = kept.copy_(part.detach(), non_blocking=True)
+                on_gpu = on_gpu or part.is_cuda
+        if on_gpu:
+            torch.cuda.synchronize()
+        return copies
 
     def finish(self) -> None:
         """Wait until what is being written is there. Raises TunesmithError if that failed."""
@@ -90,29 +118,29 @@ class Checkpoints:
         else:
             with written_aside(path) as aside:
                 aside.mkdir()
-                for name, found in tensors.items():
-                    save_file(found, aside / name)
-                write_json(aside / STATE, _sealed(record | {"files": {name: _file(aside / name) for name in tensors}}))
+                files = {name: write_tensors(aside / name, found) for name, found in tensors.items()}
+                write_json(aside / STATE, _sealed(record | {"files": files}))
         if self.ranks.is_main:
-            for broken in (other for other in _newest_first(self.folder) if other.name > path.name):
-                shutil.rmtree(broken)  # newer than what training went on from: it could not be read
-            for old in _newest_first(self.folder)[self.keep :]:
-                if best is None or old.name != f"step-{best:08d}":
-                    shutil.rmtree(old)
+            with refusals_told(path):
+                self._remove_others(path, best)
+
+    def _remove_others(self, path: Path, best: int | None) -> None:
+        for broken in (other for other in _newest_first(self.folder) if other.name > path.name):
+            shutil.rmtree(broken)  # newer than what training went on from: it could not be read
+        for old in _newest_first(self.folder)[self.keep :]:
+            if best is None or old.name != f"step-{best:08d}":
+                shutil.rmtree(old)
 
     def _write_shards(self, path: Path, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
         """Every rank writes its part into one folder, and rank 0 gives that its name once all have."""
         parts = path.with_name(f".{path.name}.parts")
         if self.ranks.is_main:
-            shutil.rmtree(parts, ignore_errors=True)
-            parts.mkdir(parents=True)
+            with refusals_told(path):
+                shutil.rmtree(parts, ignore_errors=True)
+                parts.mkdir(parents=True)
         self.ranks.meet("checkpoint begins")
-        rows = _first_rows(self.model, self.ranks)
-        for name, found in tensors.items():
-            file = parts / name.replace(".", f"-{self.ranks.rank + 1}-of-{self.ranks.size}.")
-            save_file({key: part for key, part in found.items() if part.numel()}, file)
-            starts = {key: rows.get(key.partition("/")[0], 0) for key in found}
-            write_json(file.with_suffix(".json"), _file(file) | {"rows": starts})
+        with refusals_told(path):
+            self._write_part(parts, tensors)
         self.ranks.meet("checkpoint written")
         if self.ranks.is_main:
             files = {f"{file.stem}.safetensors": read_json(file) for file in sorted(parts.glob("*.json"))}
@@ -123,14 +151,24 @@ class Checkpoints:
                 write_json(aside / STATE, _sealed(record | {"files": files}))
         self.ranks.meet("checkpoint named")
 
+    def _write_part(self, parts: Path, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """This rank's rows of every tensor, and beside each file what state.json is to say of it."""
+        rows = _first_rows(self.model, self.ranks)
+        for name, found in tensors.items():
+            file = parts / name.replace(".", f"-{self.ranks.rank + 1}-of-{self.ranks.size}.")
+            written = write_tensors(file, {key: part for key, part in found.items() if part.numel()})
+            starts = {key: rows.get(key.partition("/")[0], 0) for key in found}
+            write_json(file.with_suffix(".json"), written | {"rows": starts})
+
     def load_newest(self) -> dict[str, Any] | None:
         """Load the newest sound checkpoint into model and optimizer; its state, or None when there is no checkpoint.
 
         A broken one is passed over, and said. Raises CheckpointError if one belongs to another run, or all are broken.
         """
         if self.ranks.is_main:
-            for unfinished in self.folder.glob(".step-*"):
-                shutil.rmtree(unfinished)
+            remove_unfinished(self.folder)
+            for parts in self.folder.glob(".step-*.parts"):
+                shutil.rmtree(parts)
         candidates = _newest_first(self.folder)
         for path in candidates:
             fault = _fault(path)
@@ -145,6 +183,11 @@ class Checkpoints:
                 f"Delete that folder to train from the start, or restore it from a backup."
             )
         return None
+
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint there is, sound or not."""
+        newest = next(iter(_newest_first(self.folder)), None)
+        return None if newest is None else int(newest.name.removeprefix("step-"))
 
     def load_weights(self, step: int) -> None:
         """Put the trainable parameters of a checkpoint that was kept into the model.
@@ -170,10 +213,6 @@ class Checkpoints:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
-
-
-def _file(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
 def _sealed(record: dict[str, Any]) -> dict[str, Any]:
@@ -226,10 +265,11 @@ def _first_rows(model: nn.Module, ranks: Ranks) -> dict[str, int]:
     return {name: first_row(parameter, ranks.rank, ranks.size) for name, parameter in _trained(model)}
 
 
-def _copied(part: Tensor, always: bool) -> Tensor:
-    """On the CPU, with storage of its own if training goes on changing the original (and for files, contiguous)."""
-    part = part.detach()
-    return part.to("cpu", copy=True).contiguous() if always else part.cpu().contiguous()
+def _give_way() -> None:
+    """Where Linux lets a thread have a priority of its own: the training's threads wait for each other in every
+    product, so one that lost its core to the writer would hold up all of them."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
 
 
 def _restore(

@@ -13,7 +13,6 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from tunesmith.base.errors import Interrupted
 from tunesmith.base.ranks import Ranks
 from tunesmith.tokens.batches import DataPlan, Sequences
 from tunesmith.train.optimizer import learning_rate, set_learning_rate
@@ -66,7 +65,7 @@ def train(
             trainer.evaluate_if_due()
             stopping = stop_requested()
             trainer.save_if_due(now=stopping)
-            if stopping and not trainer.is_finished:
-                raise Interrupted(f"stopped as asked after step {rows.step + 1} of {plan.steps}; run again to go on")
-        trainer.take_best()
+            if stopping:
+                raise trainer.interrupted()
+    trainer.take_best()
     return trainer.done

@@ -42,7 +42,7 @@ class TrainResult:
             tokens=self.tokens + rows.tokens,
             supervised_tokens=self.supervised_tokens + rows.supervised,
             seconds=self.seconds + seconds,
-            loss_first=gradient.loss if self.step == 0 else self.loss_first,
+            loss_first=gradient.loss if finite and math.isnan(self.loss_first) else self.loss_first,
             loss_last=gradient.loss if finite else self.loss_last,
             skipped=self.skipped + (not finite),
             loss_scale=self._next_scale(gradient),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tunesmith.base.errors import TunesmithError
+from tunesmith.base.errors import Interrupted, TunesmithError
 from tunesmith.base.files import value_hash
 from tunesmith.base.heap import keep_freed_memory, return_freed_memory
 from tunesmith.base.progress import progress, say
@@ -94,7 +94,8 @@ class Trainer:
     def running(self) -> Iterator[Callable[[], bool]]:
         """Within, the model trains and requests to stop are heard; yields whether there was one, on any rank.
 
-        Raises TunesmithError, with a checkpoint of the last whole step, if another rank is lost.
+        Raises TunesmithError, with a checkpoint of the last whole step, if another rank is lost; Interrupted, if asked
+        to stop since the last step.
         """
         with ExitStack() as stack:
             stack.enter_context(_training(self.model, self.settings))
@@ -108,6 +109,9 @@ class Trainer:
             self._bar = stack.enter_context(progress("train", self.plan.steps, self.done.step))
             try:
                 yield lambda: self._any_rank(asked())
+                if self._any_rank(asked()):
+                    self.save_if_due(now=True)
+                    raise self.interrupted()
             except RankLost:
                 self._rescue()
                 raise
@@ -117,6 +121,10 @@ class Trainer:
                 raise explained(self.ranks, error, self._rescue()) from error
             finally:
                 self._checkpoints.finish()
+
+    def interrupted(self) -> Interrupted:
+        """What is raised once the last step is saved."""
+        return Interrupted(f"stopped as asked after step {self.done.step} of {self.plan.steps}; run again to go on")
 
     def skip(self, rows: StepRows, gradient: Gradient) -> None:
         """Leave a step out whose gradient is not finite, naming its rows; raises TunesmithError if one too many."""
@@ -193,7 +201,7 @@ class Trainer:
         """With `patience`, the model of the step whose held-out loss was lowest."""
         best = self.done.best_step
         if self.settings.patience and best is not None and best != self.done.step:
-            self._checkpoints.finish()
+            self.ranks.meet("the best is written")
             self._checkpoints.load_weights(best)
             if self.ranks.is_main:
                 say(f"the model is that of step {best}, whose held-out loss was lowest ({self.done.best_loss:.4f})")
@@ -226,13 +234,17 @@ class Trainer:
 
     def _rescue(self) -> str:
         """Save the last whole step after another rank was lost; returns what there is to go on from."""
+        with suppress(TunesmithError):  # what was being written beside may have failed for the same reason
+            self._checkpoints.finish()
         if is_sharded(self.model):  # the lost rank has taken its part along
-            return f"the newest checkpoint is that of step {self._saved}"
-        if self.ranks.is_main and self.done.step > self._saved:
+            newest = self._checkpoints.newest_step()
+            return f"the newest checkpoint is that of step {newest}" if newest else "there is no checkpoint yet"
+        if not self.ranks.is_main:
+            return "rank 0 writes a checkpoint"
+        if self.done.step > self._saved:
             self._checkpoints.save(asdict(self.done), best=self.done.best_step)
-        return (
-            f"a checkpoint of step {self.done.step} was written" if self.ranks.is_main else "rank 0 writes a checkpoint"
-        )
+            self._checkpoints.finish()
+        return f"a checkpoint of step {self.done.step} was written"
 
 
 def _due(step: int, every: int, steps: int) -> bool:
