@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,11 +37,16 @@ _ALL_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One row read: its messages, the tools it may call, and what was mended on the way."""
+    """One row read: its messages, the tools it may call, and what was mended on the way.
+
+    labels: what a prompt template says of its rows: phrasing, cluster and task, "" where it leaves them to the source,
+    and variant, which makes another task of the source's.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +208,7 @@ def _turn(instruction: str, input: str, response: str) -> tuple[Message, Message
 
 def _one_of(record: Row, keys: Sequence[str], what: str) -> Any:
     """The value of the one column among `keys` that is filled; None if none is. Raises Rejected if two disagree."""
-    filled = {key: record[key] for key in keys if not _is_missing(record.get(key))}
+    filled = {key: record[key] for key in keys if not is_missing(record.get(key))}
     values = list(filled.values())
     if any(value != values[0] for value in values):
         names = " and ".join(filled)
@@ -218,7 +223,7 @@ def _refuse_unread(record: Row, keys: Sequence[str], prompt: str) -> None:
     for key in keys:
         value = record.get(key)
         parts = value if isinstance(value, list) else [value]
-        if not all(str(part).strip() in prompt for part in parts if not _is_missing(part)):
+        if not all(str(part).strip() in prompt for part in parts if not is_missing(part)):
             raise Rejected(
                 "unread_column",
                 f"column {key} belongs to what is asked and would be left out; join it into the prompt, "
@@ -228,7 +233,7 @@ def _refuse_unread(record: Row, keys: Sequence[str], prompt: str) -> None:
 
 def _history(pairs: Any) -> list[Message]:
     """LLaMA-Factory's earlier turns: a list of [instruction, response]."""
-    if _is_missing(pairs):
+    if is_missing(pairs):
         return []
     if isinstance(pairs, str):  # JSON, as CSV columns hold it
         pairs = parsed(pairs, "bad_history", "`history`")
@@ -241,12 +246,12 @@ def _history(pairs: Any) -> list[Message]:
 
 
 def _text(record: Row, *keys: str) -> str:
-    return as_text(next((record[key] for key in keys if not _is_missing(record.get(key))), None))
+    return as_text(next((record[key] for key in keys if not is_missing(record.get(key))), None))
 
 
 def as_text(value: Any) -> str:
     """A column's value as text: numbers as they are written, null and NaN as nothing. Raises Rejected for the rest."""
-    if _is_missing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, str):
         return value
@@ -255,7 +260,8 @@ def as_text(value: Any) -> str:
     raise Rejected("not_text", f"a column that should hold text holds {type(value).__name__}; name another with `map`")
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a column holds nothing: null, NaN, or an empty text, list or object. 0 and false are something."""
     return value in (None, "", [], {}) or (isinstance(value, float) and math.isnan(value))
 
 

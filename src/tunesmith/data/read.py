@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +22,12 @@ from tunesmith.data import hub
 from tunesmith.data.formats import Draft, Shape, extra, labels, mapped, nearest, recognise, shape_named
 from tunesmith.data.ledger import Drop
 from tunesmith.data.messages import Rejected, check_values
+from tunesmith.data.phrasings import Phrasings
 from tunesmith.data.records import COMPRESSED, KINDS, Record, file_kind, read_records
 
 Kind = Literal["instructions", "text"]
 STAGE = "read"
+PEEK = 1000  # rows whose columns are looked at before any is put into words by a prompt template
 # Files of a folder that describe its data and are none.
 _ABOUT = ("readme", "license", "dataset_infos", "dataset_dict", "state", "dataset_info")
 
@@ -65,6 +68,7 @@ def read_source(
     cluster: str = "",
     task: str = "",
     kind: Kind = "instructions",
+    phrasings: Phrasings | None = None,
     sample: int | None = None,
     seed: int = 0,
     into: Callable[[Conversation], object] | None = None,
@@ -74,10 +78,11 @@ def read_source(
     map: our name -> column, for columns of other names. format: refuse rows of any other shape than this.
     cluster, task: labels for rows whose own columns have none; cluster defaults to the source's name.
     kind: "text" takes plain text only. sample: keep this many readable rows, drawn by `seed` from all of them.
+    phrasings: puts the rows into words by prompt templates, whatever their shape; `map` then names labels only.
     into: takes the kept rows one by one, so that they are never in memory all at once.
 
     Row ids are NAME:LINE in JSONL, CSV and text files, NAME:NUMBER in JSON and Parquet, with the file between when
-    there are several, and .K behind when a line yields several rows.
+    there are several, and .K behind when a line yields several rows, each of which counts as read.
     Raises DataError when the source can't be used at all: missing, empty, damaged, or a `map` that fits no column.
     """
     if sample is not None and sample < 1:
@@ -85,7 +90,7 @@ def read_source(
             f"source {name}: a sample of {sample} rows leaves nothing to read. Give 1 or more, or leave it out."
         )
     files = source_files(path)
-    reader = _Reader(name, dict(map or {}), shape_named(format) if format else None, cluster, task, kind)
+    reader = _Reader(name, dict(map or {}), shape_named(format) if format else None, cluster, task, kind, phrasings)
     readable = reader.conversations(files)
     rows: list[Conversation] = []
     keep, kept, changed = into or rows.append, 0, 0
@@ -99,6 +104,8 @@ def read_source(
                 counts.update(changes)
     reader.refuse_nothing_read(path)
     notes = [f"{change} ({count:,} rows)" for change, count in counts.items()]
+    if phrasings:
+        notes.insert(0, reader.drawn())
     if sample is not None and kept < sample:
         notes.append(f"a sample of {sample:,} was asked and there are {kept:,} rows: all were taken")
     if len(files) > 1 or str(path).startswith(hub.PREFIX):
@@ -157,24 +164,44 @@ class _Reader:
     cluster: str
     task: str
     kind: Kind
+    phrasings: Phrasings | None = None
+    lines: int = 0
     read: int = 0
     rejected: list[Drop] = field(default_factory=list)
     changes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shapes: Counter[str] = field(default_factory=Counter)
     columns: dict[str, dict[str, None]] = field(default_factory=dict)
+    phrased: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.mapped = mapped(self.map)
+        self.taken = dict(self.map)
+        if self.phrasings:
+            self.cluster = self.cluster or self.phrasings.file.cluster
+            self.task = self.task or self.phrasings.file.task
+            self.taken |= {name: name for name in self.phrasings.used}
 
     def conversations(self, files: tuple[Path, ...]) -> Iterator[Conversation]:
         """The readable rows of all files; the others go to `rejected`."""
         for file, label in zip(files, _labels_of(files), strict=True):
-            for record in read_records(file):
+            records = read_records(file)
+            for record in self._peeked(records, file) if self.phrasings else records:
                 yield from self._rows(record, f"{self.name}:{label}{record.number}")
 
+    def _peeked(self, records: Iterator[Record], file: Path) -> Iterator[Record]:
+        """The records, once their first ones show that they have the columns which the prompt templates name."""
+        assert self.phrasings
+        first = list(islice(records, PEEK))
+        there = {column for record in first if isinstance(record.value, dict) for column in record.value}
+        if there:
+            which = f"the table {file}" if len(first) < PEEK else f"each of the first {PEEK:,} rows of {file}"
+            self.phrasings.check_columns(there, which)
+        return chain(first, records)
+
     def _rows(self, record: Record, line: str) -> Iterator[Conversation]:
+        self.lines += 1
         try:
-            drafts = self._drafts(record.value)
+            drafts = self._by_templates(record.value, line) if self.phrasings else self._drafts(record.value)
         except Rejected as fault:
             drafts = [fault]
         for number, draft in enumerate(drafts, 1):
@@ -186,7 +213,19 @@ class _Reader:
                 continue
             if draft.changes:
                 self.changes[id] = draft.changes
-            yield self._conversation(record.value, draft, id, line if part else "")
+            self.phrased[draft.labels.get("phrasing", "")] += 1
+            yield self._conversation(record.value, draft, id, line if part or self.phrasings else "")
+
+    def _by_templates(self, value: Any, line: str) -> list[Draft | Rejected]:
+        """What the prompt templates make of a row of a table."""
+        assert self.phrasings
+        if isinstance(value, Rejected):
+            raise value
+        if not isinstance(value, dict):
+            raise Rejected("not_an_object", f"the row is {type(value).__name__}, not an object with columns")
+        self._count(self.phrasings.title, value)
+        check_values(value)
+        return self.phrasings.render(value, line)
 
     def _drafts(self, value: Any) -> list[Draft | Rejected]:
         if isinstance(value, Rejected):
@@ -197,7 +236,7 @@ class _Reader:
                 raise Rejected("not_an_object", f"the row is {type(value).__name__}, not an object with columns")
             value = {"messages": value}
         shape = self.mapped or (self.wanted if self.wanted and self.wanted.fits(value) else recognise(value))
-        self._count(shape, value)
+        self._count(shape.title if shape else "no known shape", value)
         if shape is None:
             raise Rejected("unknown_shape", f"its columns are {', '.join(value) or 'none'}; name them with `map`")
         if self.wanted and self.wanted is not shape and not self.mapped:
@@ -212,23 +251,27 @@ class _Reader:
 
     def _conversation(self, value: Any, draft: Draft, id: str, line: str) -> Conversation:
         columns = value if isinstance(value, dict) else {}
-        own = labels(columns, self.map)
+        own, given = labels(columns, self.map), draft.labels
+        # What a recipe says of a whole source beats a column that merely has the usual name, and what a prompt template
+        # says of its own rows beats both.
+        cluster = (own["cluster"] if "cluster" in self.map else "") or self.cluster or own["cluster"] or self.name
+        task = (own["task"] if "task" in self.map else "") or self.task or own["task"]
+        if "variant" in given:
+            task = f"{task}_{given['variant']}"
         return Conversation(
             id=id,
             messages=draft.messages,
             source=self.name,
-            # What a recipe says of a whole source beats a column that merely has the usual name.
-            cluster=(own["cluster"] if "cluster" in self.map else "") or self.cluster or own["cluster"] or self.name,
-            task=(own["task"] if "task" in self.map else "") or self.task or own["task"],
-            phrasing=own["phrasing"],
+            cluster=given.get("cluster") or cluster,
+            task=given.get("task") or task,
+            phrasing=given.get("phrasing") or own["phrasing"],
             # Rows from one line are made from one thing.
             item=own["item"] or line,
             tools=draft.tools,
-            extra=extra(columns, self.map),
+            extra=extra(columns, self.taken),
         )
 
-    def _count(self, shape: Shape | None, value: dict[str, Any]) -> None:
-        title = shape.title if shape else "no known shape"
+    def _count(self, title: str, value: dict[str, Any]) -> None:
         self.shapes[title] += 1
         self.columns.setdefault(title, {}).update(dict.fromkeys(value))
 
@@ -240,6 +283,12 @@ class _Reader:
             keys = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
             parts.append(f"{title} ({count:,} row{'s' * (count != 1)}, keys {keys})")
         return "; ".join(parts) or "nothing that could be decoded"
+
+    def drawn(self) -> str:
+        """How many rows a table gave, and how often each prompt template was drawn."""
+        most = [f"{name} {count:,}" for name, count in self.phrased.most_common(12)]
+        listed = ", ".join(most) + (", …" if len(self.phrased) > len(most) else "")
+        return f"{self.lines:,} rows of the table gave {self.read:,}, of which by template: {listed or 'none'}"
 
     def refuse_nothing_read(self, path: Path | str) -> None:
         """Raise DataError for an empty source, and for a `map` with a column that no row has."""

@@ -14,11 +14,37 @@ from tunesmith.recipe.section import Column, Count, Fraction, Half, Section, Tex
 Format = Literal["sharegpt", "messages", "instances", "alpaca", "prompt_completion", "turns", "text"]
 # What the plain texts are called in row ids, where a source of the same name would collide with them.
 PLAIN_TEXTS = ("replay", "forgetting")
+_LABELS: tuple[Column, ...] = ("cluster", "task", "item")  # what a table with prompt templates may say of its rows
 # The columns that a `map` leaves unread when it names this one: a row is read as one thing.
 _UNREAD_BESIDE: Mapping[Column, tuple[Column, ...]] = {
     "messages": ("instruction", "input", "response", "text"),
     "text": ("instruction", "input", "response", "system", "tools"),
 }
+
+
+class Templates(Section):
+    """Prompt templates that put the rows of a table into words: several natural phrasings of one task."""
+
+    file: Text
+    """A YAML file (docs/phrasings.md), or the name of a shipped one; `tunesmith templates` lists these."""
+    per_row: Count | Literal["all"] = 1
+    """How many phrasings of each row, drawn by the source's `seed` among those that fit it; or `all` that fit."""
+    inverted: Fraction | None = None
+    """The part of draws that ask for the question of an answer; by default each template is as likely as another."""
+    worked: Fraction | None = None
+    """The part of draws whose response holds the worked reasoning; by default as `inverted`."""
+    shuffle_options: bool = False
+    """List a row's options in an order drawn by the seed, unless one of them speaks of others by place or letter."""
+    columns: Mapping[Text, Text] | None = None
+    """Which column of the table holds what a template names, as `{premise: sentence1, hypothesis: sentence2}`."""
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Templates:
+        if self.per_row == "all":
+            self._refuse_without_effect(("inverted", "worked"), "with `per_row: all`, which takes every template")
+        if (self.inverted or 0) + (self.worked or 0) > 1:
+            raise ValueError(f"`inverted` and `worked` add up to {self.inverted + self.worked:g}, more than 1")  # type: ignore[operator]
+        return self
 
 
 class Source(Section):
@@ -34,6 +60,9 @@ class Source(Section):
     """The format all rows have to be in; by default each row's is recognised by its columns."""
     map: Mapping[Column, Text] | None = None
     """Which column holds what, for files in no known format, e.g. `{instruction: question, response: answer}`."""
+    templates: Templates | None = None
+    """Prompt templates that put the rows into words, for a table of columns and labels; by default rows are read as
+    the instructions and responses that they hold."""
     cluster: str = ""
     """The task cluster of all rows that do not name one; by default the source's name."""
     task: str = ""
@@ -41,7 +70,7 @@ class Source(Section):
     sample: Count | None = None
     """Take this many rows, drawn at random by `seed`, instead of all."""
     seed: int = 0
-    """Seed of the sample, or of the generated rows."""
+    """Seed of the sample, of the prompt templates that rows draw, or of the generated rows."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -61,7 +90,14 @@ class Source(Section):
     def _no_value_without_effect(self) -> Source:
         if self.pocket is not None:
             reason = "with `pocket`, whose rows are made as they are to be; take it out, or use `path`"
-            self._refuse_without_effect(("format", "map", "cluster", "task", "sample"), reason)
+            self._refuse_without_effect(("format", "map", "templates", "cluster", "task", "sample"), reason)
+        if self.templates is not None:
+            self._refuse_without_effect(("format",), "with `templates`, which take a table of any columns")
+            if lost := [key for key in self.map or () if key not in _LABELS]:
+                raise ValueError(
+                    f"`map` reads nothing into {', '.join(lost)} beside `templates`, which make the messages; say what "
+                    f"their columns are called under `templates.columns`. `map` may name {', '.join(_LABELS)}"
+                )
         for column, unread in _UNREAD_BESIDE.items():
             if self.map and column in self.map and (lost := [key for key in unread if key in self.map]):
                 raise ValueError(f"`map` with {column} reads nothing from {', '.join(lost)}; keep what the rows hold")
