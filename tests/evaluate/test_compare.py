@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sacrebleu import corpus_bleu
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.evaluate.answers import Answer
@@ -80,8 +82,37 @@ def test_forgetting_against_its_limit() -> None:
 
 def test_answers_that_do_not_stop_are_said() -> None:
     endless = {**GIVEN, "tuned": answers([1, 1, 1, 0, 1, 0], stopped=False)}
-    assert compare(GIVEN)["warnings"] == []
+    assert not any("did not end" in warning for warning in compare(GIVEN)["warnings"])
     assert "6 of the tuned model's 6 answers did not end" in compare(endless)["warnings"][0]
+
+
+def test_few_items_are_said() -> None:
+    (warning,) = compare(GIVEN)["warnings"]
+    assert "fewer than 30 items" in warning and "new items: 2, new clusters: 1." in warning
+    many = answers([0.0, 1.0] * 31)[:-2]  # 60 rows are 30 items, of one cluster
+    few = [replace(answer, cluster="rare", item=f"rare {place}") for place, answer in enumerate(many[:2])]
+    assert compare({"base_chat": many, "tuned": many})["warnings"] == []
+    (warning,) = compare({"base_chat": many + few, "tuned": many + few})["warnings"]
+    assert "rare (new items): 2." in warning and "facts" not in warning
+
+
+def test_corpus_metrics_are_of_all_rows_together() -> None:
+    texts = ["the cat sat on the mat", "a dog ran over the hill today", "it is late", "we will go home now"]
+    said = ["the cat sat on a mat", "a dog ran over a hill", "it was late", "we will go home now"]
+    tuned = [
+        replace(answer, metric="bleu", expected=wanted, response=got, score=0.5)
+        for answer, wanted, got in zip(answers([1, 1, 1, 1, 1, 1])[:4], texts, said, strict=True)
+    ]
+    base = [replace(answer, response="the the") for answer in tuned]
+    summary = compare({"base_chat": base, "tuned": tuned})["generation"]
+    row = summary["levels"]["new_items"]["overall"]
+    assert summary["metric"] == row["metric"] == "bleu" and row["items"] == 2
+    assert 100 * row["tuned"]["mean"] == pytest.approx(corpus_bleu(said, [texts]).score)
+    assert 100 * row["base"]["chat"]["mean"] == pytest.approx(corpus_bleu(["the the"] * 4, [texts]).score)
+    assert row["difference"]["mean"] == pytest.approx(row["tuned"]["mean"] - row["base"]["chat"]["mean"])
+    mixed = [tuned[0], *[replace(answer, metric="chrf") for answer in tuned[1:]]]
+    found = compare({"base_chat": mixed, "tuned": mixed})["generation"]["levels"]["new_items"]["overall"]
+    assert found["metric"] == "several" and found["tuned"]["mean"] == 0.5
 
 
 def test_different_rows_are_never_compared() -> None:

@@ -1,4 +1,4 @@
-"""Scores against hand-worked values and a textbook longest common subsequence."""
+"""Scores against hand-worked values, and which metric fits which task."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from decimal import Decimal
 
 import pytest
 
-from tunesmith.base.random import python_stream
+from tunesmith.base.errors import UserError
 from tunesmith.evaluate.metrics import (
     METRICS,
     answer_number,
-    common_subsequence,
     exact_match,
     metric_for,
+    misfit,
     number,
-    rouge_l,
+    scores,
+    task_metrics,
     token_f1,
 )
 
@@ -67,29 +68,6 @@ def test_number_compares_values_and_falls_back_to_the_text() -> None:
     assert number("none of them", "None of them.") == 1
 
 
-def test_rouge_l_known_value() -> None:
-    # The example of the rouge-score package: 5 common words of 9 and 8.
-    target, prediction = "The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log."
-    assert rouge_l(target, prediction) == pytest.approx(2 * 5 / 17)
-    assert rouge_l("", "") == 1 and rouge_l("a", "") == 0
-
-
-def test_common_subsequence_equals_the_textbook_algorithm() -> None:
-    draw = python_stream(0, "subsequences")
-    for _ in range(300):
-        a, b = ([draw.choice("abcde") for _ in range(draw.randint(0, 80))] for _ in range(2))
-        assert common_subsequence(a, b) == textbook_subsequence(a, b)
-
-
-def textbook_subsequence(a: list[str], b: list[str]) -> int:
-    row = [0] * (len(b) + 1)
-    for x in a:
-        before = row[:]
-        for j, y in enumerate(b):
-            row[j + 1] = before[j] + 1 if x == y else max(before[j + 1], row[j])
-    return row[-1]
-
-
 def test_metric_for_suits_the_task() -> None:
     assert metric_for(["yes", "no", "the blue one"]) == "exact_match"
     assert metric_for(["2 + 2 = 4 #### 4"] * 3 + ["no idea"]) == "number"
@@ -97,5 +75,60 @@ def test_metric_for_suits_the_task() -> None:
 
 
 def test_every_metric_is_one_for_the_expected_response() -> None:
-    for score in METRICS.values():
-        assert score("The sum is 12.", "The sum is 12.") == 1
+    models = {"bertscore": lambda expected, responses: [1.0] * len(expected)}
+    for metric in METRICS:
+        same = ["The sum is 12.", "She counts all 12 of them."]
+        found = scores(metric, [("", text, text) for text in same], models)
+        assert found == pytest.approx([1, 1]), metric
+
+
+def test_accuracy_finds_the_label_in_a_sentence() -> None:
+    wanted = ["positive", "negative", "Positive.", "negative", "yes and no"]
+    said = ["The answer is: Positive!", "positive or negative", "positive", "unsure", "Yes and no"]
+    tasks = ["mood"] * 4 + ["other"]
+    assert scores("accuracy", list(zip(tasks, wanted, said, strict=True))) == [1, 0, 1, 0, 1]
+
+
+EXPECTED = {
+    ("mood", ""): ["good", "bad"] * 20,
+    ("sums", "add"): ["2 + 2 = 4 #### 4"] * 4,
+    ("sums", "word"): ["four", "five", "six"],
+    ("news", "summary"): [" ".join(f"w{k * j}" for k in range(40)) for j in range(9)],
+}
+
+
+def test_metrics_by_task_and_cluster() -> None:
+    auto = {("mood", ""): "exact_match", ("sums", "add"): "number", ("sums", "word"): "exact_match"}
+    auto[("news", "summary")] = "rouge_l"
+    assert task_metrics(EXPECTED) == auto
+    named = {"mood": "macro_f1", "sums": "exact_match", "add": "number", "default": "token_f1"}
+    assert list(task_metrics(EXPECTED, named).values()) == ["macro_f1", "number", "exact_match", "token_f1"]
+    assert task_metrics(EXPECTED, {"summary": "chrf"}) == auto | {("news", "summary"): "chrf"}
+
+
+def test_metrics_that_do_not_fit_are_refused_with_the_reason() -> None:
+    with pytest.raises(UserError, match=r"names 'moood'.*Did you mean 'mood'"):
+        task_metrics(EXPECTED, {"moood": "macro_f1"})
+    with pytest.raises(UserError, match=r"(?s)number on mood \(40 rows\): no expected.*number on word.*{default: auto"):
+        task_metrics(EXPECTED, "number")
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected", "reason"),
+    [
+        ("macro_f1", [f"a long story about {k}" for k in range(50)], "free text"),
+        ("accuracy", ["word " * 13] * 50, "free text"),
+        ("number", ["one", "two"], "no expected response holds a number"),
+        ("rouge_2", ["yes", "no", "no"], "one word"),
+        ("bleu", ["yes it is", "no"], "fewer than four words"),
+        ("bleu", ["今日は天気がいいから散歩しましょう"] * 3, "no space between words"),
+        ("rouge_l_stemmed", ["большой дом стоит"] * 3, "it is for English"),
+        ("chrf", ["今日は天気がいい"], ""),
+        ("macro_f1", ["yes", "no"] * 3, ""),
+        ("number", ["the sum is 3", "none"], ""),
+        ("bleu", ["a sentence of five words"], ""),
+    ],
+)
+def test_misfit(metric: str, expected: list[str], reason: str) -> None:
+    found = misfit(metric, expected)
+    assert reason in found and bool(reason) == bool(found)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.progress import progress
 from tunesmith.base.random import seed_of
-from tunesmith.evaluate.metrics import METRICS, metric_for
+from tunesmith.evaluate.metrics import ModelScores, Task, scores, task_metrics
+from tunesmith.evaluate.overlap import Case
 from tunesmith.model.generate import CACHE_TOKENS, generate, new_tokens_limit
 from tunesmith.model.losses import causal_model
 from tunesmith.model.seq2seq import is_encoder_decoder
@@ -60,7 +61,9 @@ def answer(
     *,
     style: Style,
     max_new_tokens: int,
-    metric: str = "auto",
+    metric: str | Mapping[str, str] = "auto",
+    among: Iterable[Conversation] | None = None,
+    models: Mapping[str, ModelScores] | None = None,
     batch_tokens: int = CACHE_TOKENS,
     title: str = "Answering",
 ) -> list[Answer]:
@@ -71,10 +74,13 @@ def answer(
     style: "chat" asks by the tokenizer's chat template, as the model is served. "plain" asks in the words of
     `plain_prompt`, for a base model that never saw a template. A base model goes on after its answer, so a plain
     answer is cut at the first line end, or at the first blank line where the expected response has several lines.
-    metric: a name in `METRICS`, or "auto" for what suits each task (`metric_for`).
+    metric: a name in `METRICS`, "auto" for what suits each task, or metrics by task and cluster (`task_metrics`).
+    among: the rows that show what suits a task; by default those that are answered.
+    models: what computes the metrics that a model computes, see `metrics.scores`.
     batch_tokens: as `generate` takes it.
     """
     rows = [row for level in levels.values() for row in level]
+    metrics = metrics_of(rows if among is None else among, metric)  # a fault is told before anything is spent
     responses = respond(
         model,
         tokenizer,
@@ -86,10 +92,33 @@ def answer(
         batch_tokens=batch_tokens,
         title=title,
     )
-    metrics = _metrics(rows, metric)
     names = [name for name, level in levels.items() for _ in level]
     together = zip(rows, names, responses, strict=True)
-    return [_scored(row, name, metrics[_task(row)], response) for row, name, response in together]
+    return scored([_unscored(row, name, metrics[_task(row)], response) for row, name, response in together], models)
+
+
+def metrics_of(rows: Iterable[Conversation], metric: str | Mapping[str, str] = "auto") -> dict[Task, str]:
+    """The metric of each task of these rows, see `task_metrics`; that of rows without a task is chosen by cluster."""
+    expected: dict[Task, list[str]] = {}
+    for row in filter(answerable, rows):
+        expected.setdefault(_task(row), []).append(row.response)
+    return task_metrics(expected, metric)
+
+
+def case(answer: Answer) -> Case:
+    """An answer as metrics see it."""
+    return f"{answer.cluster}\x1f{answer.task}", answer.expected, answer.response
+
+
+def scored(answers: Sequence[Answer], models: Mapping[str, ModelScores] | None = None) -> list[Answer]:
+    """The answers, each with its score by its metric; those of one metric are scored together."""
+    out = list(answers)
+    for metric in dict.fromkeys(answer.metric for answer in answers):
+        places = [place for place, answer in enumerate(answers) if answer.metric == metric]
+        found = scores(metric, [case(answers[place]) for place in places], models)
+        for place, score in zip(places, found, strict=True):
+            out[place] = replace(answers[place], score=score)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +170,7 @@ def respond(
     return responses
 
 
-def _scored(row: Conversation, level: str, metric: str, response: Response) -> Answer:
+def _unscored(row: Conversation, level: str, metric: str, response: Response) -> Answer:
     return Answer(
         row=row.id,
         item=row.item or row.id,
@@ -152,7 +181,7 @@ def _scored(row: Conversation, level: str, metric: str, response: Response) -> A
         prompt=readable(row.prompt),
         expected=row.response,
         response=response.text,
-        score=METRICS[metric](row.response, response.text),
+        score=0.0,
         stopped=response.stopped,
         tokens=response.tokens,
     )
@@ -202,13 +231,5 @@ def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
     return text
 
 
-def _metrics(rows: Sequence[Conversation], metric: str) -> dict[tuple[str, str], str]:
-    """The metric of each task; that of rows without a task is chosen by cluster."""
-    expected: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        expected.setdefault(_task(row), []).append(row.response)
-    return {task: metric_for(responses) if metric == "auto" else metric for task, responses in expected.items()}
-
-
-def _task(row: Conversation) -> tuple[str, str]:
+def _task(row: Conversation) -> Task:
     return row.cluster or row.source, row.task

@@ -12,11 +12,16 @@ import numpy as np
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.files import write_json, write_text
-from tunesmith.evaluate.answers import Answer
-from tunesmith.evaluate.intervals import Interval, paired_bootstrap, ratio_interval, score_interval
+from tunesmith.evaluate.answers import Answer, case
+from tunesmith.evaluate.intervals import Interval, paired_interval, ratio, ratio_interval, sums_interval
 from tunesmith.evaluate.language import Losses, TextBits
+from tunesmith.evaluate.overlap import CORPUS_SCORES, Counts
 
 UNSTOPPED = 0.1  # share of the tuned model's answers without an end from which on it is said
+
+FEW_ITEMS = 30  # below, an interval is rough
+SEVERAL = "several"  # rows of several metrics
+_NAMED = 10  # levels and clusters that a warning names
 
 T = TypeVar("T")
 Together = Mapping[str, Answer]  # all answers to one row, by who gave them: "base_chat", "base_plain", "tuned"
@@ -58,62 +63,76 @@ def compare(
     empty if none were generated. losses: from `loss_rows`. text: the same texts under the base and the tuned model.
     max_rise: how much bits per byte may rise, relative to the base, for forgetting to be `held`; None: no limit.
     """
-    together = _together(answers)
-    metrics = {row["tuned"].metric for row in together}
+    rows_answered = together(answers)
+    metrics = {row["tuned"].metric for row in rows_answered}
     levels = {
         level: {
-            "overall": _score_row(rows, seed),
-            "clusters": _by(rows, lambda row: row["tuned"].cluster, lambda part: _score_row(part, seed)),
-            "tasks": _by(rows, lambda row: row["tuned"].task, lambda part: _score_row(part, seed)),
+            "overall": score_row(rows, seed),
+            "clusters": _by(rows, lambda row: row["tuned"].cluster, lambda part: score_row(part, seed)),
+            "tasks": _by(rows, lambda row: row["tuned"].task, lambda part: score_row(part, seed)),
         }
-        for level, rows in _grouped(together, lambda row: row["tuned"].level).items()
+        for level, rows in _grouped(rows_answered, lambda row: row["tuned"].level).items()
     }
     loss = {
         level: {
-            "overall": _loss_row(rows, seed),
-            "clusters": _by(rows, lambda row: row.cluster, lambda part: _loss_row(part, seed)),
+            "overall": loss_row(rows, seed),
+            "clusters": _by(rows, lambda row: row.cluster, lambda part: loss_row(part, seed)),
         }
         for level, rows in _grouped(losses, lambda row: row.level).items()
     }
     return {
         "generation": {"metric": metrics.pop() if len(metrics) == 1 else "auto", "levels": levels},
         "loss": loss,
-        "forgetting": None if text is None else _forgetting(*text, max_rise, seed),
-        "warnings": _warnings(answers),
+        "forgetting": None if text is None else forgetting_row(*text, max_rise, seed),
+        "warnings": [*_unstopped(answers), *_few(levels)],
     }
 
 
 def write_evaluation(folder: Path, summary: Mapping[str, Any], answers: Mapping[str, Sequence[Answer]]) -> None:
     """Write summary.json and items.jsonl, one object for each answered row, to `folder`."""
     # ASCII only: some readers take Unicode's line separators for the end of a line.
-    lines = [json.dumps(_item(row)) + "\n" for row in _together(answers)]
+    lines = [json.dumps(item_row(row)) + "\n" for row in together(answers)]
     write_text(folder / "items.jsonl", "".join(lines))
     write_json(folder / "summary.json", summary)
 
 
-def _together(answers: Mapping[str, Sequence[Answer]]) -> list[Together]:
+def together(answers: Mapping[str, Sequence[Answer]]) -> list[Together]:
     rows: list[Together] = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
     for row in rows:
         assert len({(a.row, a.level, a.metric) for a in row.values()}) == 1, "answers to different rows"
     return rows
 
 
-def _score_row(rows: Sequence[Together], seed: int) -> dict[str, Any]:
-    """Scores and the difference to the better of the base's prompt styles, clustered by item."""
-    items = [row["tuned"].item for row in rows]
-    scores = {who: [row[who].score for row in rows] for who in rows[0]}
-    means = {who: score_interval(values, items, seed=seed) for who, values in scores.items()}
+def score_row(rows: Sequence[Together], seed: int) -> dict[str, Any]:
+    """Scores and the difference to the better of the base's prompt styles, clustered by item.
+
+    Rows of one metric have its score, BLEU say of all of them together; rows of several the mean of their own scores.
+    """
+    items, metrics = [row["tuned"].item for row in rows], {row["tuned"].metric for row in rows}
+    metric = metrics.pop() if len(metrics) == 1 else SEVERAL
+    score = CORPUS_SCORES[metric].score if metric in CORPUS_SCORES else ratio
+    counts = {who: _counts([row[who] for row in rows], metric) for who in rows[0]}
+    means = {who: sums_interval(values, score, items, seed=seed) for who, values in counts.items()}
     styles = [who for who in means if who != "tuned"]
     best = max(styles, key=lambda who: means[who].mean)
     return {
         "n": len(rows),
+        "items": len(set(items)),
+        "metric": metric,
         "base": {who.removeprefix("base_"): _fields(means[who]) for who in styles},
         "tuned": _fields(means["tuned"]),
-        "difference": _fields(paired_bootstrap(scores[best], scores["tuned"], items, seed=seed)),
+        "difference": _fields(paired_interval(counts[best], counts["tuned"], score, items, seed=seed)),
     }
 
 
-def _loss_row(rows: Sequence[RowLoss], seed: int) -> dict[str, Any]:
+def _counts(answers: Sequence[Answer], metric: str) -> Counts:
+    """What each answer adds to the score of many, (answers, k): its own score and 1, or a corpus score's counts."""
+    if metric in CORPUS_SCORES:
+        return CORPUS_SCORES[metric].counts([case(answer) for answer in answers])
+    return np.array([[answer.score, 1.0] for answer in answers])
+
+
+def loss_row(rows: Sequence[RowLoss], seed: int) -> dict[str, Any]:
     """Nats per response token before and after, each row weighing by its tokens."""
     tokens, items = [row.tokens for row in rows], [row.item for row in rows]
     difference = ratio_interval([row.tuned - row.base for row in rows], tokens, items, seed=seed)
@@ -126,7 +145,7 @@ def _loss_row(rows: Sequence[RowLoss], seed: int) -> dict[str, Any]:
     }
 
 
-def _forgetting(base: TextBits, tuned: TextBits, max_rise: float | None, seed: int) -> dict[str, Any]:
+def forgetting_row(base: TextBits, tuned: TextBits, max_rise: float | None, seed: int) -> dict[str, Any]:
     """Bits per byte before and after; `rise` is relative to the base, its interval over documents."""
     ratio = ratio_interval(tuned.bits, base.bits, seed=seed)
     rise, low, high = (value - 1 for value in ratio)
@@ -143,7 +162,7 @@ def _forgetting(base: TextBits, tuned: TextBits, max_rise: float | None, seed: i
     }
 
 
-def _warnings(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
+def _unstopped(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
     tuned = answers.get("tuned", ())
     endless = sum(not answer.stopped for answer in tuned)
     if endless <= UNSTOPPED * len(tuned):
@@ -154,7 +173,25 @@ def _warnings(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
     ]
 
 
-def _item(answers: Together) -> dict[str, Any]:
+def _few(levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A warning that names the levels, and clusters of other levels, whose intervals stand on few items."""
+    parts: list[tuple[str, int]] = []
+    for name, level in levels.items():
+        words, items = name.replace("_", " "), level["overall"]["items"]
+        clusters = [(f"{cluster} ({words})", row["items"]) for cluster, row in level["clusters"].items()]
+        parts += [(words, items)] if items < FEW_ITEMS else clusters
+    few = [f"{name}: {items}" for name, items in parts if items < FEW_ITEMS]
+    if not few:
+        return []
+    more = f", and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
+    return [
+        f"an interval of fewer than {FEW_ITEMS} items is rough and may miss the truth more often than once in twenty. "
+        f"Items there are: {', '.join(few[:_NAMED])}{more}. Hold out more (data.hold_out) or answer more "
+        f"(evaluate.items)."
+    ]
+
+
+def item_row(answers: Together) -> dict[str, Any]:
     row = answers["tuned"]
     shared = ("row", "item", "level", "cluster", "task", "metric", "prompt", "expected")
     return {
