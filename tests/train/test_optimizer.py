@@ -1,5 +1,6 @@
 """The schedule's golden values, and which parameters are decayed."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,39 @@ def test_wsd_stays_at_the_peak_and_falls_at_the_end():
 def test_warmup_in_steps():
     assert rates(20, warmup_steps=4, schedule="constant")[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
     assert rates(2, warmup_steps=100, schedule="constant") == [1, 1]  # never all of the steps
+
+
+def by_phases(schedule, steps, warming, decaying, floor):
+    """The rates of all steps, phase after phase."""
+    warm, stable = np.linspace(0, 1, warming + 1)[1:], np.ones(steps - warming - decaying)
+    done = np.linspace(0, 1, decaying) if decaying > 1 else np.full(decaying, float(steps > 1))
+    fall = {"cosine": (1 + np.cos(np.pi * done)) / 2, "constant": np.ones(decaying)}.get(schedule, 1 - done)
+    return np.concatenate([warm, stable, floor + (1 - floor) * fall])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "wsd"])
+def test_every_run_warms_up_and_ends_at_the_floor(schedule):
+    rng = np.random.default_rng(0)
+    for steps in (*range(1, 30), *rng.integers(30, 3000, 20).tolist()):
+        for _ in range(10):
+            warming = int(rng.integers(0, steps + 2)) if rng.random() < 0.7 else max(0, steps - 1)
+            decay, floor = float(rng.choice([1e-4, 0.05, 0.2, 0.5, 1.0])), float(rng.choice([0.0, 0.1, 0.7]))
+            found = rates(steps, schedule=schedule, warmup_steps=warming, decay=decay, floor=floor)
+            warmed = min(warming, steps - 1)
+            decaying = steps - warmed
+            if schedule == "wsd":
+                decaying = min(decaying, max(1, round(decay * steps)))
+            np.testing.assert_allclose(
+                found, by_phases(schedule, steps, warmed, decaying, floor), rtol=1e-12, atol=1e-15
+            )
+            assert max(found) == 1 and (steps == 1 or schedule == "constant" or found[-1] == pytest.approx(floor))
+
+
+def test_a_setting_that_is_as_by_default_is_not_what_a_run_is_known_by():
+    assert TrainSettings().identity() == {} == TrainSettings(checkpoint_every=7, low_memory=True).identity()
+    changed = TrainSettings(clip=0.5, evaluate_every=4)
+    assert changed.identity() == {"clip": 0.5}
+    assert TrainSettings(patience=2, evaluate_every=4).identity() == {"patience": 2, "evaluate_every": 4}
 
 
 @pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "adafactor"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -35,12 +36,19 @@ EXPECTED = {
 
 
 def track(name: str, folder: Path) -> None:
-    """Two lines of a run that is stopped and goes on."""
+    """Two lines of a run that dies before its first checkpoint, starts anew, is stopped and goes on."""
+    with tracking([name], folder, "mine", facts={"method": "lora"}) as opened:
+        for step in (1, 2, 3, 4, 5):
+            opened.see({"step": step, "loss": 7.0})
     with tracking([name], folder, "mine", facts={"method": "lora"}) as opened:
         for line in LINES:
             opened.see(line)
     with tracking([name], folder, "mine", step=3, facts={"method": "lora"}) as opened:
         opened.see({"step": 4, "loss": 1.0})
+
+
+def identity(folder: Path) -> str:
+    return str(json.loads((folder / trackers.IDENTITY).read_text())["id"])
 
 
 def test_names_of_what_is_tracked() -> None:
@@ -71,7 +79,9 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _in_a_process_of_its_own("wandb", tmp_path)
     files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     written = b"".join(path.read_bytes() for path in files)
-    assert len(files) == 2 and b"train/loss" in written and b"clusters" in written
+    known = [path.stem.removeprefix("run-") for path in files]
+    assert len(known) == 3 and len(set(known)) == 2 and known.count(identity(tmp_path)) == 2
+    assert b"train/loss" in written and b"clusters" in written
     assert any(
         "Mara Ilsen" in path.read_text() for path in (tmp_path / "wandb").glob("offline-run-*/files/media/**/*.json")
     )
@@ -95,12 +105,15 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _in_a_process_of_its_own("mlflow", tmp_path)
     read = (
         "import mlflow, sys; client = mlflow.MlflowClient('sqlite:///' + sys.argv[1] + '/mlflow.db');"
-        "[run] = client.search_runs([client.get_experiment_by_name('tunesmith').experiment_id]);"
+        "found = client.search_runs([client.get_experiment_by_name('tunesmith').experiment_id]);"
+        "[run] = [run for run in found if run.data.tags['tunesmith'] == sys.argv[2]];"
         "number = run.info.run_id;"
         "print([(m.step, m.value) for m in client.get_metric_history(number, 'train/loss')]);"
         "print(run.data.metrics['held_out/new_items/clusters/summary_ long/loss'], run.data.params, run.info.status)"
     )
-    found = subprocess.run([sys.executable, "-c", read, str(tmp_path)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", read, str(tmp_path), identity(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert found.stdout.splitlines() == ["[(3, 1.25), (4, 1.0)]", "1.75 {'method': 'lora'} FINISHED"]
     [samples] = (tmp_path / "mlflow").rglob("samples/3.md")
     assert "Mara Ilsen" in samples.read_text()
@@ -112,12 +125,13 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     _in_a_process_of_its_own("trackio", tmp_path)
     read = (
-        "from trackio.sqlite_storage import SQLiteStorage;"
-        "rows = SQLiteStorage.get_logs('tunesmith', 'mine');"
+        "import sys; from trackio.sqlite_storage import SQLiteStorage;"
+        "rows = SQLiteStorage.get_logs('tunesmith', 'mine-' + sys.argv[1][:6]);"
         "print([(row['step'], row['train/loss']) for row in rows if 'train/loss' in row]);"
         "print(any('Mara Ilsen' in str(row) for row in rows))"
     )
-    found = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", read, identity(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == ["[(3, 1.25), (4, 1.0)]", "True"]
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from tunesmith.base.runs import is_run
 from tunesmith.recipe import LoadedRecipe, Recipe
 from tunesmith.recipe.document import Document, read_document
 from tunesmith.recipe.training import Train
-from tunesmith.train.settings import TrainSettings
+from tunesmith.train.settings import WATCHING
 
 try:
     import fcntl
@@ -31,7 +31,6 @@ except ImportError:  # Windows: there nothing keeps two processes apart
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-WATCHING = asdict(TrainSettings()).keys() - TrainSettings().identity().keys()  # settings without effect on the weights
 RUNNING, STOPPED, DONE = "running", "stopped", "finished"
 
 

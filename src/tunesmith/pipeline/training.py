@@ -145,9 +145,10 @@ def method_of(recipe: Recipe) -> Method:
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides the trained weights, given data and base: all but what only watches or saves."""
+    """What of the recipe decides the trained weights, given data and base: all but what only watches or saves, and
+    without what is as it is by default (see `TrainSettings.identity`)."""
     prepared = {"method", "freeze", "lora", "bottleneck", "prompt", "distill", "epochs", "max_length"}
-    method = recipe.train.model_dump(include=prepared, mode="json")
+    method = recipe.train.model_dump(include=prepared, mode="json", exclude_defaults=True)
     return method | settings_of(recipe).identity()
 
 

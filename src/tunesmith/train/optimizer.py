@@ -46,15 +46,20 @@ def _adamw_8bit(groups: list[dict[str, object]], settings: TrainSettings) -> tor
 def learning_rate(step: int, steps: int, settings: TrainSettings) -> float:
     """The learning rate of step `step` (from 0) of `steps`.
 
-    It rises linearly to the peak over the warm-up, reaching it at the warm-up's last step. Then it stays constant, or
-    follows a cosine or a line that ends, at the last step of all, at `floor` times the peak; or, with "wsd" (warm-up,
-    stable, decay: arXiv:2404.06395), it stays at the peak and falls in a line over the last `decay` of all steps.
+    With W steps of warm-up, their k-th (from 1) has k / W of the peak. "constant" stays there. The others end with D
+    steps of decay, D = steps - W, or for "wsd" (warm-up, stable, decay: arXiv:2404.06395) at most the part `decay` of
+    all steps, and at least one; until then the peak stays. In the k-th of them (from 0), k / (D - 1) of the decay is
+    done: the first has the peak, the last the floor, `floor` times the peak. A decay of one step has the floor, since
+    the steps before it had the peak, unless there are none: a run of one step learns at the peak.
     """
     warming = warmup_steps(steps, settings)
     if step < warming:
         return settings.learning_rate * (step + 1) / warming
-    start = max(warming, steps - max(1, round(settings.decay * steps))) if settings.schedule == "wsd" else warming
-    done = max(0.0, (step - start) / max(1, steps - 1 - start))
+    length = steps - warming
+    if settings.schedule == "wsd":
+        length = min(length, max(1, round(settings.decay * steps)))
+    decayed = step - (steps - length)
+    done = max(0.0, decayed / (length - 1)) if length > 1 else float(decayed == 0 and steps > 1)
     remaining = {
         "cosine": (1 + math.cos(math.pi * done)) / 2,
         "linear": 1 - done,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from tunesmith.base.errors import UserError
@@ -10,10 +10,11 @@ from tunesmith.base.errors import UserError
 ScheduleName = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "adamw_8bit", "adafactor"]
 Precision = Literal["fp32", "bf16", "fp16"]
-_WATCHING = (
-    *("checkpoint_every", "keep_checkpoints", "background_checkpoints", "evaluate_every"),
-    *("threads", "sharding", "low_memory"),
+WATCHING = frozenset(
+    {"checkpoint_every", "keep_checkpoints", "background_checkpoints", "evaluate_every"}
+    | {"threads", "sharding", "low_memory"}
 )
+"""Settings without effect on the trained weights (but `evaluate_every`, with `patience`, decides when to stop)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,11 @@ class TrainSettings:
         return self.tokens_per_step // self.tokens_per_batch
 
     def identity(self) -> dict[str, Any]:
-        """What decides the trained weights: everything but what only watches or saves."""
-        watching = set(_WATCHING) - ({"evaluate_every"} if self.patience else set())  # then it decides when to stop
-        return {name: value for name, value in asdict(self).items() if name not in watching}
+        """What decides the trained weights: of all but what only watches or saves, what differs from the default.
+
+        So a run of a version that had fewer settings is still the same run, as long as the default of a new one is what
+        that version did, and no default changes: recipes, which are kept with each run, have defaults of their own.
+        """
+        free = WATCHING - ({"evaluate_every"} if self.patience else set())
+        defaults = {field.name: field.default for field in fields(self) if field.name not in free}
+        return {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) != value}

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunesmith.base.errors import UserError
-from tunesmith.base.files import value_hash
+from tunesmith.base.files import read_json, value_hash, write_json
 from tunesmith.base.progress import say
 
 PROJECT = "tunesmith"
+IDENTITY = "tracked.json"
+"""The file of a run's folder by which trackers know the run again."""
 _SEND_EVERY = 10.0  # seconds between two requests to MLflow, which waits for each
 _SECRET = re.compile(r"(KEY|TOKEN|PASSWORD|SECRET)$")
 
@@ -135,8 +138,8 @@ class TensorBoard:
         import_module("tensorboard")  # torch says less clearly what is missing
         from torch.utils.tensorboard import SummaryWriter
 
-        purge = {"purge_step": step + 1} if step else {}
-        self._writer = SummaryWriter(str(folder / "tensorboard"), **purge)
+        # What a run wrote of steps that it does again is not shown: of all, if it died before its first checkpoint.
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else 0)
         if facts and not step:
             self._writer.add_text("run", _markdown([(run, repr(dict(facts)))]), 0)
 
@@ -168,7 +171,8 @@ class WandB:
             )
         # Neither the console nor the code is sent: nobody asked for that.
         settings = wandb.Settings(silent=True, console="off", save_code=False, init_timeout=30)
-        options = {"dir": str(folder), "name": run, "id": _id(folder, run), "resume": "allow", "config": dict(facts)}
+        known_as = _known_as(folder, run, step)
+        options = {"dir": str(folder), "name": run, "id": known_as, "resume": "allow", "config": dict(facts)}
         self._run = wandb.init(project=os.environ.get("WANDB_PROJECT", PROJECT), settings=settings, **options)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -198,9 +202,9 @@ class MLflow:
         found = self._client.get_experiment_by_name(experiment)
         place = None if address else (folder.resolve() / "mlflow").as_uri()
         number = found.experiment_id if found else self._client.create_experiment(experiment, place)
-        same = f"tags.tunesmith = '{_id(folder, run)}'"
+        tags = {"tunesmith": _known_as(folder, run, step)}
+        same = f"tags.tunesmith = '{tags['tunesmith']}'"
         before = self._client.search_runs([number], same, max_results=1) if step else []
-        tags = {"tunesmith": _id(folder, run)}
         self._run = (before[0] if before else self._client.create_run(number, run_name=run, tags=tags)).info.run_id
         if not before:
             params = [mlflow.entities.Param(key, str(value)[:500]) for key, value in facts.items()]
@@ -233,11 +237,10 @@ class Trackio:
 
     def __init__(self, folder: Path, run: str, step: int, facts: Mapping[str, Any]) -> None:
         self._trackio = import_module("trackio")
-        resume = "allow" if step else "never"
+        resume, project = "allow" if step else "never", os.environ.get("TRACKIO_PROJECT", PROJECT)
+        name = f"{run}-{_known_as(folder, run, step)[:6]}"  # it knows runs by their names, and goes on with the newest
         with _quiet():
-            self._run = self._trackio.init(
-                project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=run, resume=resume, config=dict(facts)
-            )
+            self._run = self._trackio.init(project=project, name=name, resume=resume, config=dict(facts))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
@@ -250,8 +253,15 @@ class Trackio:
             self._run.finish()
 
 
-def _id(folder: Path, run: str) -> str:
-    return value_hash([str(folder.resolve()), run])[:16]
+def _known_as(folder: Path, run: str, step: int) -> str:
+    """By what trackers know the run: anew if it starts anew, so that it does not go on in one that died early, or that
+    another folder of the same name holds."""
+    file = folder / IDENTITY
+    if not step:
+        write_json(file, {"id": secrets.token_hex(8)})
+    if not file.is_file():  # a run of a version that kept none
+        return value_hash([str(folder.resolve()), run])[:16]
+    return str(read_json(file)["id"])
 
 
 @contextmanager
