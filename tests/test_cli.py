@@ -224,7 +224,7 @@ def test_bugs_are_not_hidden(command, pipeline):
 def test_why_tells_a_rows_story(command):
     ledger = Ledger(make_run("one") / "ledger")
     ledger.step("read", 2, 1, [Drop("a:1", "read", "no_response", "column answer is empty")])
-    ledger.place("a:2", "train")
+    ledger.place(["a:2"], "train")
     ledger.save()
     assert command("why", "one", "a:1")[1] == "a:1: dropped by stage read: no_response (column answer is empty)\n"
     assert "train" in command("why", "runs/one", "a:2")[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
-from tunesmith.base.parallel import cores
+from tunesmith.base.parallel import cores, map_chunks
 from tunesmith.base.progress import say
 from tunesmith.data.clean import Clean
 from tunesmith.data.decontaminate import Decontaminator
@@ -30,8 +29,11 @@ from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.read import read_source
 from tunesmith.data.rows import RowLabel
 from tunesmith.data.stage import Outcome, Stage
-from tunesmith.recipe.curation import Dedup
+from tunesmith.recipe.curation import Decontaminate, Dedup
 from tunesmith.recipe.data import Data
+
+REPLAYED = "decontaminate, replay"
+_TEXTS_AT_ONCE = 200
 
 
 def is_wanted(data: Data) -> bool:
@@ -100,22 +102,33 @@ class _OfConversations:
 
 def _enter(staged: Staged, ledger: Ledger) -> None:
     dropped = pa.Table.from_batches(staged.dropped.batches(), staged.dropped.schema)
-    changes = pa.Table.from_batches(staged.changes.batches(), staged.changes.schema)
-    flags = pa.Table.from_batches(staged.flags.batches(), staged.flags.schema)
-    ledger.remark(changes, flags)
+    ledger.remark(staged.changes, staged.flags)
+    what, flags = staged.changes.read(["row", "stage", "what"]), staged.flags.read(["stage", "flag"])
     for name, (read, kept, _) in staged.steps.items():
-        drops = [Drop(**row) for row in dropped.filter(pc.equal(dropped["stage"], name)).to_pylist()]
-        changed = changes.filter(pc.equal(changes["stage"], name))
+        changed = what.filter(pc.equal(what["stage"], name))
         flagged = flags.filter(pc.equal(flags["stage"], name))
         rows = pc.count_distinct(changed["row"]).as_py()
         told = [f"{what} ({count:,})" for what, count in _counted(changed["what"])]
         told += [f"flagged {flag.replace('_', ' ')} ({count:,})" for flag, count in _counted(flagged["flag"])]
-        _entered(ledger, name, read, kept, drops, rows, told)
+        _entered(ledger, name, read, kept, dropped.filter(pc.equal(dropped["stage"], name)), rows, told)
 
 
 def _counted(values: pa.ChunkedArray) -> list[tuple[str, int]]:
     counts = [(entry["values"], entry["counts"]) for entry in pc.value_counts(values).to_pylist()]
     return sorted(counts, key=lambda pair: -pair[1])
+
+
+def free_of_items(texts: Sequence[Conversation], asked: Decontaminate, ledger: Ledger) -> list[Conversation]:
+    """The replayed texts that hold no evaluation item. None may be left: a run can do without replay."""
+    find = _decontaminator(**asked.model_dump())
+    chunks = map_chunks(lambda some: [find(text) for text in some], texts, _TEXTS_AT_ONCE, cores())
+    pairs = list(zip(texts, (outcome for chunk in chunks for outcome in chunk), strict=True))
+    drops = [Drop(text.id, REPLAYED, out.reason, out.detail) for text, out in pairs if out.row is None]
+    kept = [text for text, outcome in pairs if outcome.row is not None]
+    ledger.step(REPLAYED, len(texts), len(kept), drops, note="plain text that is replayed")
+    if drops:
+        say(f"Replay: {len(kept):,} texts, {len(drops):,} left out that hold evaluation items.")
+    return kept
 
 
 def _deduplicated(
@@ -126,8 +139,10 @@ def _deduplicated(
     found = deduplicate(stored, **options, keep=dedup.keep, score=dedup.score, sources=names, workers=cores())
     kept = _left(found, kept, "dedup", ledger)
     for number, path in enumerate(dedup.reference, 1):
-        reference = read_source(f"reference {number}", path).rows
-        found = remove_known(stored.picked(kept), reference, **options, workers=cores())
+        reference = read_source(f"reference {number}", path)
+        found = remove_known(stored.picked(kept), reference.rows, **options, workers=cores())
+        if reference.rejected:
+            found.notes.append(f"{len(reference.rejected):,} rows of it can't be read and were compared with none")
         kept = _left(found, kept, f"dedup, {Path(path).name}", ledger)
     return kept
 
@@ -144,12 +159,12 @@ def _left(found: Deduplicated, kept: NDArray[np.int64], stage: str, ledger: Ledg
 
 
 def _entered(
-    ledger: Ledger, stage: str, read: int, kept: int, drops: list[Drop], changed: int, notes: Sequence[str]
+    ledger: Ledger, stage: str, read: int, kept: int, drops: list[Drop] | pa.Table, changed: int, notes: Sequence[str]
 ) -> None:
     note = "; ".join(notes)
     ledger.step(stage, read, kept, drops, changed, note)
-    reasons = Counter(drop.reason for drop in drops).most_common()
-    listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in reasons)
+    reasons = ledger.summary()[-1]["reasons"]
+    listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in reasons.items())
     what = [f"{kept:,} rows", *([f"{len(drops):,} left out ({listed})"] if drops else [])]
     what += [f"{changed:,} changed"] if changed else []
     say(f"{stage.capitalize()}: {', '.join(what)}." + (f" {note}." if note else ""))

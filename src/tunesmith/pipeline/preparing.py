@@ -6,28 +6,34 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tunesmith import __version__
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError, UserError
-from tunesmith.base.files import file_hash, read_json, value_hash, write_json, write_text
-from tunesmith.base.progress import say, track
+from tunesmith.base.files import read_json, value_hash, write_json, write_text
+from tunesmith.base.progress import say
 from tunesmith.base.random import seed_of
 from tunesmith.data.engine import StoredRows
-from tunesmith.data.ledger import Drop, Ledger, save_draws
+from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
 from tunesmith.model.load import is_encoder_decoder
-from tunesmith.pipeline.curating import curated, is_wanted
+from tunesmith.pipeline.curating import curated, free_of_items, is_wanted
+from tunesmith.pipeline.examining import TRAINED, trained_prompts
 from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pipeline.inputs import Input, inputs_of, refuse_changed, write_inputs
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
 from tunesmith.pipeline.supervising import RULES, supervise
 from tunesmith.pocket import corpus, tasks
 from tunesmith.recipe.data import Replay, Source
 from tunesmith.recipe.evaluation import Forgetting
 from tunesmith.recipe.models import Recipe
+from tunesmith.recipe.phrasings import phrasings_of, template_path
 from tunesmith.tokens.batches import DataPlan, plan_epochs
 from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
@@ -55,30 +61,36 @@ class Prepared:
 
 def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
     """Prepare the data of a run, or open what was prepared before from the same bytes."""
-    key = _key(run.recipe, tokenizer)
+    inputs = inputs_of(_files(run.recipe))
+    key = _key(run.recipe, tokenizer, inputs)
     if run.is_done("prepare", key):
         say("Data: prepared before from the same files and settings.")
         TokenStore.open(run.path / "tokens" / "store").verify()
     else:
         _refuse_to_replace(run)
         with run.stage("prepare", key):
-            _prepare(run, tokenizer)
+            _prepare(run, tokenizer, inputs)
     return open_prepared(run, tokenizer)
 
 
-def _key(recipe: Recipe, tokenizer: Any) -> str:
-    """A hash of all that the prepared data depends on: the bytes of the files, the recipe's words, and the code."""
+def _files(recipe: Recipe) -> list[Path]:
+    """All files that data are read from."""
     places = [*recipe.data.sources, recipe.data.replay, recipe.evaluate.forgetting]
     paths = [place.path for place in places if place and place.path]
     paths += recipe.data.dedup.reference if recipe.data.dedup else ()
     paths += [file.path for file in recipe.data.decontaminate.against] if recipe.data.decontaminate else []
-    files = [file for path in paths for file in source_files(path)]
+    templates = [template_path(source.templates.file) for source in recipe.data.sources if source.templates]
+    return [*(file for path in paths for file in source_files(path)), *templates]
+
+
+def _key(recipe: Recipe, tokenizer: Any, inputs: Sequence[Input]) -> str:
+    """A hash of all that the prepared data depends on: the bytes of the files, the recipe's words, and the code."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     encodes = is_encoder_decoder(recipe.base, trust_remote_code=recipe.trust_remote_code)
     return value_hash(
         {
             "code": __version__,
-            "files": [file_hash(file) for file in track(files, "Reading files", len(files))],
+            "files": [given.sha256 for given in inputs],
             "data": recipe.data.model_dump(mode="json", exclude={"engine"}),
             "forgetting": recipe.evaluate.forgetting
             and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
@@ -101,18 +113,20 @@ def _refuse_to_replace(run: RunFolder) -> None:
         )
 
 
-def _prepare(run: RunFolder, tokenizer: Any) -> None:
+def _prepare(run: RunFolder, tokenizer: Any, inputs: Sequence[Input]) -> None:
     recipe, ledger = run.recipe, Ledger(run.path / "ledger")
     labels: list[RowLabel] = []
     with ExitStack() as stack:
         as_read = stack.enter_context(Rows(run.path / "data" / "rows.jsonl"))
         for source in recipe.data.sources:
             read(source, ledger, lambda row: labels.append(as_read.append(row)))
+        refuse_same_ids(label.id for label in labels)
         rows: Rows | StoredRows = as_read
         texts, replay = _plain_texts(recipe, ledger)
         if is_wanted(recipe.data):
             stage = curated(rows, recipe.data, run.path / "data" / "rows", ledger)
             rows, labels = stack.enter_context(stage)
+        refuse_changed(inputs)
         sides = _split(labels, recipe, ledger)
         dropped = supervise(run, tokenizer, rows, [label for side in sides.values() for label in side], replay, ledger)
         held_out = [
@@ -122,11 +136,15 @@ def _prepare(run: RunFolder, tokenizer: Any) -> None:
             if label.id not in dropped
         ]
     placed: list[tuple[str, Sequence[RowLabel | Conversation]]] = [*sides.items(), (REPLAY, replay)]
-    for place, row in ((place, row) for place, side in placed for row in side if row.id not in dropped):
-        ledger.place(row.id, place)
+    for place, side in placed:
+        ledger.place((row.id for row in side if row.id not in dropped), place)
     ledger.save()
+    write_inputs(ledger.folder, inputs)
     write_text(run.path / "data" / "held_out.tsv", "".join(held_out))
     write_json(run.path / "data" / "texts.json", texts)
+    asked: list[RowLabel | Conversation] = [*sides["train"], *replay]
+    trained = [row for row in asked if row.id not in dropped]
+    np.save(run.path / TRAINED, trained_prompts(trained))
 
 
 # Reading
@@ -142,6 +160,7 @@ def read(source: Source, ledger: Ledger, into: Callable[[Conversation], object])
             format=source.format,
             cluster=source.cluster,
             task=source.task,
+            phrasings=phrasings_of(source, source.templates) if source.templates else None,
             sample=source.sample,
             seed=source.seed,
             into=into,
@@ -153,10 +172,11 @@ def read(source: Source, ledger: Ledger, into: Callable[[Conversation], object])
         found = SourceRows(
             source.name, "instruction data of the pocket world", (), source.pocket, source.pocket, [], []
         )
-    _entered(found, f"read {source.name}", ledger)
+    _entered(found, f"read {source.name}", ledger, "templates.columns" if source.templates else "map")
 
 
-def _entered(found: SourceRows, stage: str, ledger: Ledger) -> None:
+def _entered(found: SourceRows, stage: str, ledger: Ledger, naming: str = "map") -> None:
+    """naming: the key of the recipe that says what is in which column."""
     note = "; ".join(part for part in (found.format, found.note) if part)
     ledger.step(stage, found.read, found.kept, found.rejected, found.changed, note)
     left = f", {len(found.rejected):,} left out" if found.rejected else ""
@@ -166,7 +186,7 @@ def _entered(found: SourceRows, stage: str, ledger: Ledger) -> None:
         listed = "".join(f"\n  {count:,} rows: {reason}" for reason, count in reasons)
         raise DataError(
             f"source {found.name}: none of its {found.read:,} rows can be used. Understood as: {note}. Why:{listed}\n"
-            f"Name its columns with `map`, or leave the source out."
+            f"Name its columns with `{naming}`, or leave the source out."
         )
 
 
@@ -188,8 +208,9 @@ def _plain_texts(recipe: Recipe, ledger: Ledger) -> tuple[list[str], list[Conver
     kept_replay = [text for text in replayed if text.content_hash() not in hashes]
     if replay:
         ledger.step(REPLAY, len(replayed), len(kept_replay), drops, note="plain text that is replayed")
-    for text in measured:
-        ledger.place(text.id, "forgetting")
+    ledger.place((text.id for text in measured), "forgetting")
+    if recipe.data.decontaminate and kept_replay:
+        kept_replay = free_of_items(kept_replay, recipe.data.decontaminate, ledger)
     return [text.response for text in measured], kept_replay
 
 
