@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from tunesmith import __version__
 from tunesmith.base.errors import TunesmithError
+from tunesmith.base.telling import telling
 
 if TYPE_CHECKING:
     from tunesmith.recipe import LoadedRecipe
@@ -38,7 +39,9 @@ class Verbs(TyperGroup):
 def _fail(message: str, error: BaseException, code: int) -> NoReturn:
     if os.environ.get("TUNESMITH_DEBUG"):
         raise error
-    typer.echo(f"tunesmith: {message}", err=True)
+    with telling(error, message) as told:
+        if told:
+            typer.echo(f"tunesmith: {told}", err=True)
     raise typer.Exit(code)
 
 
@@ -134,7 +137,7 @@ def report(
     """Write runs' reports again from their files, or compare the runs on one page."""
     from tunesmith.base.runs import find_run
 
-    folders = [find_run(run) for run in runs or [None]]
+    folders = [find_run(run) for run in runs] if runs else [find_run()]
     if compare:
         from tunesmith.report.compare import write_comparison_page
         from tunesmith.report.terminal import print_runs
@@ -241,6 +244,23 @@ def why(
         )
     for sentence in story:
         typer.echo(f"{row}: {sentence}")
+
+
+@app.command(rich_help_panel=LOOK)
+def diagnose(
+    run: RunName,
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="What was asked and answered in production, as JSONL.")],
+    failed: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column that says which rows failed.")
+    ] = None,
+) -> None:
+    """Why a model does badly in production: its log against what it was trained on."""
+    from tunesmith.base.runs import find_run
+
+    folder = find_run(run)
+    from tunesmith.pipeline.diagnosing import diagnose_run
+
+    raise typer.Exit(diagnose_run(folder, log.expanduser(), failed=failed))
 
 
 @app.command(rich_help_panel=USE)

@@ -106,7 +106,7 @@ def _train_and_measure(
         return measured(folder, prepared, who, of, once), [examined(folder, one, who, of, once) for one in suites]
 
     # The base comes first: what it can do is known before anything is spent on training.
-    suites = open_suites(folder) if until != "train" else []
+    suites = open_suites(folder, tokenizer) if until != "train" else []
     before = measure("base", of_base, base) if until != "train" else None
     ranks.meet("prepared")
     with explaining_memory(recipe, prepared, ranks.size):

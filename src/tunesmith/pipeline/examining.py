@@ -20,10 +20,10 @@ from tunesmith.evaluate.language import response_losses, text_bits
 from tunesmith.evaluate.suites import Examined, compare_suite, write_suite
 from tunesmith.evaluate.turns import Question, answer_turns, read_questions
 from tunesmith.pipeline.folder import RunFolder
+from tunesmith.pipeline.measuring import model_scores
 from tunesmith.pipeline.supervising import rules_of
 from tunesmith.recipe.evaluation import Suite
 from tunesmith.recipe.models import Recipe
-from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.supervise import encode_conversation
 
 SUITES = Path("evaluation") / "suites"
@@ -46,17 +46,17 @@ class Opened:
     left_out: str = ""
 
 
-def open_suites(run: RunFolder) -> list[Opened]:
+def open_suites(run: RunFolder, tokenizer: Any) -> list[Opened]:
     """The items of every suite of the recipe. They are read before anything is spent.
 
     Raises DataError for a file in an unknown shape or without references, UserError for items that were trained.
     """
-    return [_open(suite, run) for suite in run.recipe.evaluate.suites]
+    return [_open(suite, run, tokenizer) for suite in run.recipe.evaluate.suites]
 
 
-def _open(suite: Suite, run: RunFolder) -> Opened:
+def _open(suite: Suite, run: RunFolder, tokenizer: Any) -> Opened:
     recipe = run.recipe
-    items, prompts, left_out = _READ[suite.kind](suite, recipe)
+    items, prompts, left_out = _READ[suite.kind](suite, recipe, tokenizer)
     files = [file_hash(file) for file in source_files(suite.path)] if suite.path else []
     trained = _trained(prompts, run.path / TRAINED)
     if trained and not suite.allow_trained:
@@ -88,15 +88,21 @@ def _trained(prompts: Sequence[Conversation], path: Path) -> int:
 # Reading
 
 
-def _rows(suite: Suite, recipe: Recipe) -> tuple[Sequence[Any], Sequence[Conversation], str]:
+Read = tuple[Sequence[Any], Sequence[Conversation], str]
+
+
+def _rows(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     """Rows with a response, or texts."""
     assert suite.path
     columns = {str(ours): column for ours, column in suite.map.items()} if suite.map else None
     found = read_source(suite.name, suite.path, map=columns, kind="text" if suite.kind == "text" else "instructions")
+    whole = len(found.rows)
     if suite.kind == "answers":
-        rows = sample(found.rows, suite.items or len(found.rows), seed=recipe.seed)
+        rows = sample(found.rows, suite.items or whole, seed=recipe.seed)
+        left = 0 if suite.items else whole - len(rows)
     else:
-        rows = _first(found.rows, suite, recipe)
+        rows, left = _first(found.rows, suite, recipe), 0
+    left += len(found.rejected)
     if not rows:
         why = f" {found.rejected[0].reason}: {found.rejected[0].detail}." if found.rejected else ""
         raise DataError(
@@ -104,11 +110,28 @@ def _rows(suite: Suite, recipe: Recipe) -> tuple[Sequence[Any], Sequence[Convers
             f"`kind: {suite.kind}` needs {'plain text' if suite.kind == 'text' else 'a reference response'} for each; "
             f"name the columns with `map`."
         )
-    left = found.read - len(rows) if suite.items is None else len(found.rejected)
-    return rows, rows, f"{left:,} have no text to measure and are left out." if left else ""
+    return rows, rows, f"{left:,} have nothing to measure and are left out." if left else ""
 
 
-def _questions(suite: Suite, recipe: Recipe) -> tuple[Sequence[Any], Sequence[Conversation], str]:
+def _supervised(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
+    """Rows with a response, as supervised sequences; those that can't be supervised exactly are left out."""
+    rows, _, left_out = _rows(suite, recipe, tokenizer)
+    sequences, kept, faults = [], [], []
+    for row in rows:
+        try:
+            sequences.append(encode_conversation(row, tokenizer, rules_of(recipe)))
+            kept.append(row)
+        except SupervisionError as error:
+            faults.append(f"{row.id} ({error.reason}): {error}")
+    if not kept:
+        raise DataError(
+            f"evaluate.suites {suite.name}: no item can be measured as it would be trained; the first, {faults[0]}"
+        )
+    told = f"{len(faults):,} can't be measured and are left out; the first, {faults[0]}" if faults else ""
+    return sequences, kept, " ".join(part for part in (left_out, told) if part)
+
+
+def _questions(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     assert suite.path
     questions = _first(read_questions(suite.name, suite.path), suite, recipe)
     return questions, [question.first for question in questions], ""
@@ -122,9 +145,9 @@ def _first(items: Sequence[Any], suite: Suite, recipe: Recipe) -> list[Any]:
     return [items[place] for place in sorted(chosen.tolist())]
 
 
-_READ: Mapping[str, Callable[[Suite, Recipe], tuple[Sequence[Any], Sequence[Conversation], str]]] = {
+_READ: Mapping[str, Callable[[Suite, Recipe, Any], Read]] = {
     "answers": _rows,
-    "loss": _rows,
+    "loss": _supervised,
     "text": _rows,
     "questions": _questions,
 }
@@ -165,6 +188,7 @@ Styles = Mapping[str, Style]
 
 def _answers(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
     suite = opened.suite
+    models = model_scores(recipe.evaluate) if suite.metric == "bertscore" else {}
     return Examined(
         answers={
             who: answer(
@@ -174,6 +198,7 @@ def _answers(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles:
                 style=style,
                 max_new_tokens=suite.max_new_tokens or recipe.evaluate.max_new_tokens,
                 metric=suite.metric,
+                models=models,
                 title=f"{suite.name}: {who.replace('_', ', ')}",
             )
             for who, style in styles.items()
@@ -200,18 +225,7 @@ def _turns(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: S
 
 
 def _losses(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
-    sequences = [_encoded(row, tokenizer, recipe, opened.suite) for row in opened.items]
-    return Examined(losses=response_losses(model, sequences, batch_tokens=recipe.train.tokens_per_batch))
-
-
-def _encoded(row: Conversation, tokenizer: Any, recipe: Recipe, suite: Suite) -> tuple[Encoded, ...]:
-    try:
-        return encode_conversation(row, tokenizer, rules_of(recipe))
-    except SupervisionError as error:
-        raise DataError(
-            f"evaluate.suites {suite.name}: item {row.id} can't be measured ({error.reason}): {error} "
-            f"Take it out of the file, or mend it."
-        ) from error
+    return Examined(losses=response_losses(model, opened.items, batch_tokens=recipe.train.tokens_per_batch))
 
 
 def _text(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
