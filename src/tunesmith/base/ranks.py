@@ -39,7 +39,7 @@ def world_size() -> int:
 
 
 class RankLost(TunesmithError):
-    """Another process of the run is gone."""
+    """Another process of the run is gone, or out of reach."""
 
 
 @dataclass
@@ -127,12 +127,12 @@ def _gone(ranks: set[int], when: str) -> str:
     )
 
 
-def explained(ranks: Ranks, error: Exception, saved: str) -> TunesmithError:
+def explained(ranks: Ranks, error: Exception, saved: str) -> RankLost:
     """What to tell of an error of communication: which rank is gone, and what there is to go on from."""
     gone = ranks.lost()
     if gone:
-        return TunesmithError(_gone(gone, f"and {saved}"))
-    return TunesmithError(
+        return RankLost(_gone(gone, f"and {saved}"))
+    return RankLost(
         f"the processes lost contact ({str(error).splitlines()[0][:200]}), though all of them live: one waited more "
         f"than {COLLECTIVE_SECONDS} s, or the network failed; {saved}. Run the same command again to go on."
     )
