@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tunesmith.base.random import stream as random_stream
 from tunesmith.model import seq2seq
+from tunesmith.model.cached import Cached
 from tunesmith.model.parts import causal_model
-from tunesmith.model.prompts import is_prefix, virtual_embeddings, virtual_tokens
+from tunesmith.model.prompts import virtual_tokens
 from tunesmith.model.uncached import Uncached, keeps_cache
 
 BATCH_ROWS = 64  # beyond this a CPU step costs in proportion to its rows
@@ -71,9 +71,10 @@ def generate(
                 going = [place for place, token in enumerate(tokens.tolist()) if not ended(rows[place], token)]
                 if advance is not None:
                     advance(len(rows) - len(going))
+                going = _closed_up(going)
                 rows = [rows[place] for place in going]
                 if rows:
-                    batch.step(tokens, going)
+                    batch.step(tokens[torch.tensor(going, device=tokens.device)], going)
     return answers
 
 
@@ -145,77 +146,18 @@ def _batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most
 
 def _begin(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
-) -> _Batch | Uncached | seq2seq.Generation:
+) -> Cached | Uncached | seq2seq.Generation:
     inner = causal_model(model)
     if seq2seq.is_encoder_decoder(inner):
         return seq2seq.Generation(inner, prompts, pad_id)
-    return _Batch(model, prompts, pad_id, room) if keeps_cache(inner) else Uncached(model, prompts)
+    return Cached(model, prompts, pad_id, room) if keeps_cache(inner) else Uncached(model, prompts)
 
 
-class _Batch:
-    """Rows being generated together: their cache and the logits (rows, vocabulary) of each row's next token.
-
-    steps: how many tokens each row has got so far.
-    Prompts are padded on the left, so that all rows grow at the same place and the last position is always a real one.
-    Trained embeddings of virtual tokens stand between the padding and the prompt; trained keys and values are in the
-    cache from the start, and so before the padding.
-    """
-
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int) -> None:
-        self._model = causal_model(model)
-        device, virtual = self._model.device, virtual_tokens(model)
-        cached = virtual if is_prefix(model) else 0
-        width = max(map(len, prompts)) + virtual
-        ids = np.full((len(prompts), width), pad_id, dtype=np.int64)
-        seen = np.ones((len(prompts), width + room), dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-            seen[row, cached : width - len(prompt) - virtual + cached] = 0
-        self._seen = torch.from_numpy(seen).to(device)
-        self._positions = (self._seen.cumsum(1) - 1).clamp_(min=0)
-        self._width = cached
-        self.steps = 0
-        given = torch.from_numpy(ids[:, cached:]).to(device)
-        if not virtual:
-            self._cache = DynamicCache(config=self._model.config.get_text_config())
-            self.logits = self._forward(given)
-        elif cached:
-            self._cache = model.get_prompt(batch_size=len(prompts))
-            self.logits = self._forward(given)
-        else:
-            self._cache = DynamicCache(config=self._model.config.get_text_config())
-            embedded = self._model.get_input_embeddings()(given)
-            starts = width - virtual - torch.tensor([len(prompt) for prompt in prompts], device=device)
-            places = starts[:, None] + torch.arange(virtual, device=device)
-            embedded[torch.arange(len(prompts), device=device)[:, None], places] = virtual_embeddings(model).to(
-                embedded
-            )
-            self.logits = self._forward(embedded=embedded)
-
-    def step(self, tokens: Tensor, going: Sequence[int]) -> None:
-        """Append `tokens` (rows,) to their rows; only the rows at the places `going` stay."""
-        if len(going) < len(tokens):
-            places = torch.tensor(going, device=tokens.device)
-            tokens, self._seen, self._positions = tokens[places], self._seen[places], self._positions[places]
-            self._cache.reorder_cache(places)
-        self.steps += 1
-        self.logits = self._forward(tokens[:, None])
-
-    def _forward(self, ids: Tensor | None = None, embedded: Tensor | None = None) -> Tensor:
-        """Logits (rows, vocabulary) after token ids (rows, new), or after their embeddings (rows, new, hidden size)."""
-        given, name = (ids, "input_ids") if embedded is None else (embedded, "inputs_embeds")
-        assert given is not None
-        past, self._width = self._width, self._width + given.shape[1]
-        output = self._model(
-            **{name: given},
-            attention_mask=self._seen[:, : self._width],
-            position_ids=self._positions[:, past : self._width],
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+def _closed_up(places: list[int]) -> list[int]:
+    """The places (ascending) that go on, the last ones in the gaps of those that don't, so that few rows move."""
+    count, kept = len(places), set(places)
+    behind = iter([place for place in places if place >= count])
+    return [place if place in kept else next(behind) for place in range(count)]
 
 
 @dataclass(frozen=True, slots=True)

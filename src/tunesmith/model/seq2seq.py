@@ -128,11 +128,11 @@ class Generation:
         self.steps = 0
         self.logits = self._forward(torch.full((len(prompts),), start_token(model), device=model.device))
 
-    def step(self, tokens: Tensor, going: Sequence[int]) -> None:
-        """Append `tokens` (rows,) to their rows; only the rows at the places `going` stay."""
-        if len(going) < len(tokens):
-            places = torch.tensor(going, device=tokens.device)
-            tokens, self._seen = tokens[places], self._seen[places]
+    def step(self, tokens: Tensor, origins: Sequence[int]) -> None:
+        """Go on with `tokens` (new rows,), each behind what the row `origins[i]` was until now."""
+        if list(origins) != list(range(len(self.logits))):
+            places = torch.tensor(origins, device=tokens.device)
+            self._seen = self._seen[places]
             self._encoded.last_hidden_state = self._encoded.last_hidden_state[places]
             self._cache.reorder_cache(places)
         self.steps += 1

@@ -41,10 +41,9 @@ class Uncached:
         self.steps = 0
         self.logits = self._forward()
 
-    def step(self, tokens: Tensor, going: Sequence[int]) -> None:
-        """Append `tokens` (rows,) to their rows; only the rows at the places `going` stay."""
-        new = tokens.tolist()
-        self._rows = [[*self._rows[place], new[place]] for place in going]
+    def step(self, tokens: Tensor, origins: Sequence[int]) -> None:
+        """Go on with `tokens` (new rows,), each behind what the row `origins[i]` was until now."""
+        self._rows = [[*self._rows[row], token] for row, token in zip(origins, tokens.tolist(), strict=True)]
         self.steps += 1
         self.logits = self._forward()
 
