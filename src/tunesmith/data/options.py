@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunesmith.base.random import python_stream
+from tunesmith.base.random import ranked
 from tunesmith.data.formats import as_text
 from tunesmith.data.messages import Rejected
 from tunesmith.data.sandbox import Expression
@@ -19,15 +19,17 @@ LAYOUTS: tuple[Layout, ...] = ("bullets", "letters", "words")
 LETTERS = string.ascii_uppercase
 NAMES = ("options", "choices", "option", "letter")  # what templates call what is made of a row's options
 
-# An option, or reasoning, that speaks of others by their place or letter is true in one order only.
+# An option, a question or reasoning that speaks of options by place or letter is true in one order only.
+_BY_LETTER = re.compile(
+    r"(?i:\b(?:option|choice|answer|alternative)s?) (?:(?:is|are|was) )?\(?(?:[A-Z]\b|\d)"
+    r"|(?i:\b(?:first|second|third|fourth|fifth|last) (?:option|choice|answer|alternative)\b)"
+    r"|\([A-Ea-e]\)|(?:^|\s)[A-E][.):]\s|\b[A-E]\s*(?:,|and|or|&)\s*[A-E]\b"
+)
 _OF_OTHERS = re.compile(
-    r"\b(?:all|none|neither|both|either|any|two|some) of (?:the|these|them|those)\b"
-    r"|\b(?:the )?(?:above|below|preceding|foregoing|former|latter)\b"
-    r"|\b(?:option|choice|answer|statement)s? (?:is |are )?\(?(?:[A-Z]\b|\d|[ivx]+\b)"
-    r"|\b(?:first|second|third|fourth|last) (?:option|choice|answer|one)\b"
-    r"|\((?:[A-Z]|[a-e])\)|\b[A-E]\s*(?:,|and|or|&)\s*[A-E]\b"
-    r"|^\W*(?:all|none|both|neither)\W*$",
-    re.IGNORECASE,
+    r"\b(?:all|none|neither|both|either|any|two|some|one|more|most)(?: \w+)? of (?:the|these|them|those)\b"
+    r"|\b(?:above|below|preceding|previous|foregoing|former|latter|others?)\b"
+    r"|^[^\w\n]*(?:all|none|both|neither|everything|nothing|\(?[A-Za-z]\)?(?:\W+(?:and|or)?\W*\(?[A-Za-z]\)?)+)[^\w\n]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -50,7 +52,7 @@ class Options:
         """The columns they take."""
         return self.label.names | (self.own.names if self.own else frozenset())
 
-    def of(self, values: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    def of(self, values: dict[str, Any]) -> tuple[tuple[str, ...], int]:
         """A row's options and the place of the right one. Raises Rejected where there is no telling."""
         label = as_key(self.label(values))
         if self.words is not None:
@@ -100,14 +102,15 @@ def _place(label: str, words: Sequence[str], reading: Reading) -> int:
 
 def shuffled(words: Sequence[str], right: int, seed: int, *names: object) -> tuple[tuple[str, ...], int]:
     """The options in another order, by the seed and names, and where the right one went."""
-    order = list(range(len(words)))
-    python_stream(seed, "options", *names).shuffle(order)
+    order = ranked(range(len(words)), words.__getitem__, seed, "options", *names)
     return tuple(words[place] for place in order), order.index(right)
 
 
-def speaks_of_others(texts: Iterable[str]) -> bool:
-    """Whether a text speaks of options by place or letter, so that another order would make it untrue."""
-    return any(_OF_OTHERS.search(text) for text in texts)
+def have_one_order(words: Iterable[str], beside: Iterable[str]) -> bool:
+    """Whether options speak of each other ("none of the above"), or a text beside them of one by place or letter
+    ("so (B) is right"), so that another order would make them untrue. In doubt they do."""
+    lines = "\n".join(words)
+    return bool(_OF_OTHERS.search(lines) or _BY_LETTER.search("\n".join((lines, *beside))))
 
 
 def written(words: Sequence[str], layout: Layout) -> str:

@@ -7,8 +7,11 @@ added leave what the others drew as it was, but for rows that draw what is new.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -16,7 +19,7 @@ from jinja2 import TemplateError
 from tunesmith.base.conversation import Message
 from tunesmith.base.deadline import time_limit
 from tunesmith.base.errors import DataError
-from tunesmith.base.random import seed_of
+from tunesmith.base.random import ranked, seed_of
 from tunesmith.data import options as listing
 from tunesmith.data.formats import Draft, is_missing, nearest
 from tunesmith.data.messages import Rejected, settle
@@ -25,6 +28,7 @@ from tunesmith.data.sandbox import Expression, Text
 
 Kind = Literal["direct", "inverted", "worked"]
 SECONDS_TO_RENDER = 5.0  # far beyond any prompt; one that takes longer would take longer for every row
+_NAME = attrgetter("name")
 _FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -47,12 +51,15 @@ class PromptTemplate:
     task: str = ""
     cluster: str = ""
     layouts: tuple[Layout, ...] = ("bullets",)
+    names: frozenset[str] = field(init=False)  # all that its texts name
+
+    def __post_init__(self) -> None:
+        texts = (self.prompt, self.response, self.system, self.reasoning)
+        object.__setattr__(self, "names", frozenset().union(*(text.names for text in texts if text)))
 
     @property
-    def names(self) -> frozenset[str]:
-        """All that its texts name."""
-        texts = (self.prompt, self.response, self.system, self.reasoning)
-        return frozenset().union(*(text.names for text in texts if text))
+    def takes_options(self) -> bool:
+        return not self.names.isdisjoint(listing.NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +103,12 @@ class Phrasings:
     def __init__(self, file: TemplateFile, drawing: Drawing) -> None:
         self.file = file
         self.drawing = drawing
+        options = file.options
         self._needed = {template.name: self._columns_of(template) for template in file.templates}
         self._asked = frozenset().union(*self._needed.values())
+        asking = [template for template in file.templates if template.kind != "inverted"] or file.templates
+        prompts = frozenset().union(*(template.prompt.names for template in asking)) - set(listing.NAMES)
+        self._question = sorted(prompts | (options.own.names if options and options.own else frozenset()))
         conditions = (template.when.names for template in file.templates if template.when)
         self.reads = frozenset().union(self._asked, file.optional, *conditions)
         self.used = self.reads | {drawing.columns[name] for name in self.reads if name in drawing.columns}
@@ -134,12 +145,17 @@ class Phrasings:
         values = {**row, **{name: row.get(column) for name, column in columns.items()}}
         values.update((name, "") for name in self.file.optional if is_missing(values.get(name)))
         drafts: list[Draft | Rejected] = []
+        written: set[tuple[Message, ...]] = set()
         template: PromptTemplate | None = None
         try:
             with time_limit(SECONDS_TO_RENDER):
                 for template in self._drawn(self._fitting(values), id):
                     try:
-                        drafts.append(self._draft(template, values, id))
+                        draft = self._draft(template, values, id)
+                        if draft.messages in written:
+                            raise Rejected("same_words", "another template wrote the same of this row")
+                        written.add(draft.messages)
+                        drafts.append(draft)
                     except Rejected as fault:
                         drafts.append(Rejected(fault.reason, f"template {template.name}: {fault.detail}"))
                     except _FAULTS as fault:
@@ -152,15 +168,23 @@ class Phrasings:
             ) from error
         return drafts
 
+    def item(self, row: Mapping[str, Any]) -> str:
+        """What a row of the table is made from: its question, whatever template asks it. Rows of one question are one
+        item, though each draws a template of its own."""
+        columns = self.drawing.columns
+        values = [row.get(columns.get(name, name)) for name in self._question]
+        text = json.dumps(values, ensure_ascii=False, default=str)
+        return blake2b(" ".join(text.casefold().split()).encode(), digest_size=12).hexdigest()
+
     def _columns_of(self, template: PromptTemplate) -> frozenset[str]:
         """The columns without which a template can't be rendered."""
         options = self.file.options
         names = template.names
-        if options and names & set(listing.NAMES):
+        if options and template.takes_options:
             names = (names - set(listing.NAMES)) | options.names
         return names - self.file.optional
 
-    def _fitting(self, values: Mapping[str, Any]) -> list[PromptTemplate]:
+    def _fitting(self, values: dict[str, Any]) -> list[PromptTemplate]:
         """The templates whose columns are filled and whose `when` holds. Raises Rejected if there is none."""
         empty = frozenset(name for name in self._asked if is_missing(values.get(name)))
         filled = [template for template in self.file.templates if not empty & self._needed[template.name]]
@@ -181,7 +205,7 @@ class Phrasings:
         seed, count = self.drawing.seed, self.drawing.per_row
         if count is None:
             return list(fitting)
-        by_hash = sorted(fitting, key=lambda template: seed_of(seed, "phrasing", id, template.name))
+        by_hash = ranked(fitting, _NAME, seed, "phrasing", id)
         shares = self.drawing.shares
         if not shares:
             return by_hash[:count]
@@ -201,7 +225,7 @@ class Phrasings:
             chance -= share
         return None
 
-    def _draft(self, template: PromptTemplate, values: Mapping[str, Any], id: str) -> Draft:
+    def _draft(self, template: PromptTemplate, values: dict[str, Any], id: str) -> Draft:
         """Raises Rejected, and what a template raises that does not suit a row."""
         values, changes = self._with_options(template, values, id)
         messages = [Message("system", template.system(values))] if template.system else []
@@ -215,16 +239,16 @@ class Phrasings:
         return Draft(settled, changes=(*changes, *mended), labels=labels)
 
     def _with_options(
-        self, template: PromptTemplate, values: Mapping[str, Any], id: str
-    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        self, template: PromptTemplate, values: dict[str, Any], id: str
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The row's values with its options, and what was done to their order."""
         options = self.file.options
-        if not options or not template.names & set(listing.NAMES):
+        if not options or not template.takes_options:
             return values, ()
         words, right = options.of(values)
         changes: tuple[str, ...] = ()
         seed = self.drawing.seed
-        if self.drawing.shuffle and not listing.speaks_of_others((*words, *self._texts(template, values))):
+        if self.drawing.shuffle and not listing.have_one_order(words, self._texts(template, values)):
             before = words
             words, right = listing.shuffled(words, right, seed, id, template.name)
             changes = ("options in another order",) if words != before else ()
@@ -238,12 +262,12 @@ class Phrasings:
         }
         return {**values, **made}, changes
 
-    def _texts(self, template: PromptTemplate, values: Mapping[str, Any]) -> Iterable[str]:
+    def _texts(self, template: PromptTemplate, values: dict[str, Any]) -> Iterable[str]:
         """The row's texts beside the options."""
         return (value for name in template.names if isinstance(value := values.get(name), str))
 
 
-def _is_for(template: PromptTemplate, values: Mapping[str, Any]) -> bool:
+def _is_for(template: PromptTemplate, values: dict[str, Any]) -> bool:
     if not template.when:
         return True
     # A row may lack a column that only some have: empty then, so that `when: input` is no error.

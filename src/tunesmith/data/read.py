@@ -214,7 +214,8 @@ class _Reader:
             if draft.changes:
                 self.changes[id] = draft.changes
             self.phrased[draft.labels.get("phrasing", "")] += 1
-            yield self._conversation(record.value, draft, id, line if part or self.phrasings else "")
+            item = self.phrasings.item(record.value) if self.phrasings else line if part else ""
+            yield self._conversation(record.value, draft, id, item)
 
     def _by_templates(self, value: Any, line: str) -> list[Draft | Rejected]:
         """What the prompt templates make of a row of a table."""
@@ -249,7 +250,7 @@ class _Reader:
             raise Rejected("not_plain_text", f"the row is {shape.title}; name the column of the text with `map`")
         return drafts
 
-    def _conversation(self, value: Any, draft: Draft, id: str, line: str) -> Conversation:
+    def _conversation(self, value: Any, draft: Draft, id: str, item: str) -> Conversation:
         columns = value if isinstance(value, dict) else {}
         own, given = labels(columns, self.map), draft.labels
         # What a recipe says of a whole source beats a column that merely has the usual name, and what a prompt template
@@ -265,8 +266,7 @@ class _Reader:
             cluster=given.get("cluster") or cluster,
             task=given.get("task") or task,
             phrasing=given.get("phrasing") or own["phrasing"],
-            # Rows from one line are made from one thing.
-            item=own["item"] or line,
+            item=own["item"] or item,  # rows from one line are made from one thing
             tools=draft.tools,
             extra=extra(columns, self.taken),
         )

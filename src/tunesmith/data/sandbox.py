@@ -8,7 +8,7 @@ left, loops within loops over long columns, is bounded by a length and a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, filters, nodes
 from jinja2 import tests as jinja_tests
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunesmith.data.formats import as_text, nearest
@@ -111,11 +112,11 @@ class Text:
     names: frozenset[str]
     _template: Template
 
-    def __call__(self, values: Mapping[str, Any]) -> str:
+    def __call__(self, values: dict[str, Any]) -> str:
         """Raises Rejected for what is no text or too long, and Jinja's and Python's own errors for the rest."""
         pieces = []
         length = 0
-        for piece in _run(self._template, values):
+        for piece in self._template.root_render_func(_context(values)):
             length += len(piece)
             if length > LONGEST:
                 _bound(length)
@@ -130,9 +131,9 @@ class Expression:
     names: frozenset[str]
     _template: Template
 
-    def __call__(self, values: Mapping[str, Any]) -> Any:
+    def __call__(self, values: dict[str, Any]) -> Any:
         """Raises what `Text` raises."""
-        context = self._template.new_context(values, shared=True)  # type: ignore[arg-type]
+        context = _context(values)
         for _ in self._template.root_render_func(context):
             pass
         value = context.vars[_RESULT]
@@ -212,5 +213,6 @@ def _check(node: nodes.Node) -> None:
             raise ValueError(f"there is no {what} {node.name!r} in prompt templates. {nearest(node.name, known)}")
 
 
-def _run(template: Template, values: Mapping[str, Any]) -> Iterator[str]:
-    return template.root_render_func(template.new_context(values, shared=True))  # type: ignore[arg-type]
+def _context(values: dict[str, Any]) -> Context:
+    # `Template.new_context` would copy the globals for each row, and there are none.
+    return Context(_environment, values, None, {})

@@ -104,6 +104,12 @@ class TemplateSection(Section):
             raise ValueError(f"template {self.name} names no column in its prompt, so every row would ask the same")
         return self
 
+    @model_validator(mode="after")
+    def _reasoning_is_worked(self) -> TemplateSection:
+        if self.reasoning and self.kind == "direct":
+            raise ValueError(f"template {self.name} has `reasoning`, so its `kind` is worked; say so, or take it out")
+        return self
+
 
 class FileSection(Section):
     """A file of prompt templates: several phrasings of one task, over the rows of a table."""
