@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tunesmith.data.mix import MixPlan, draw, plan_mix
+from tunesmith.data.draw import draw
+from tunesmith.data.mix import WORKED, MixPlan, Share, Strategic, plan_mix
+from tunesmith.recipe.data import Mix
 from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.batches import DataPlan
 from tunesmith.tokens.store import TokenStore
@@ -44,7 +47,8 @@ class Members:
         return found
 
 
-def members_of(store: TokenStore, held_out: Sequence[str]) -> Members:
+def members_of(store: TokenStore, held_out: Sequence[str], worked: Sequence[str] = ()) -> Members:
+    """worked: the ids of rows with worked reasoning, where the mixture tells them apart."""
     names = store.rows["row"].combine_chunks()
     starts = np.flatnonzero(np.append(True, pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)))
     starts = starts[: len(names)]
@@ -55,43 +59,45 @@ def members_of(store: TokenStore, held_out: Sequence[str]) -> Members:
     names, starts, count, tokens = names.filter(pa.array(trained)), starts[trained], count[trained], tokens[trained]
     again = pc.starts_with(names, f"{REPLAY}:").to_numpy(zero_copy_only=False)
     found = store.rows["cluster"].combine_chunks().take(pa.array(starts)).dictionary_encode()
-    codes = found.indices.to_numpy(zero_copy_only=False)
-    groups = {
-        group: np.flatnonzero((codes == code) & ~again) for code, group in enumerate(found.dictionary.to_pylist())
-    }
-    some = {group: rows for group, rows in sorted(groups.items()) if len(rows)}
-    return Members(names, starts, count, tokens, some, np.flatnonzero(again))
+    shown = pc.is_in(names, pa.array(worked, pa.string())).to_numpy(zero_copy_only=False)
+    codes = 2 * found.indices.to_numpy(zero_copy_only=False).astype(np.int64) + shown
+    codes[again] = -1
+    by_code = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[by_code], np.arange(-1, 2 * len(found.dictionary)), side="right")
+    called = [name + behind for name in found.dictionary.to_pylist() for behind in ("", WORKED)]
+    bounds = zip(called, ends[:-1], ends[1:], strict=True)
+    groups = {name: by_code[start:end] for name, start, end in bounds if end > start}
+    return Members(names, starts, count, tokens, dict(sorted(groups.items())), np.flatnonzero(again))
 
 
 def mixture_of(recipe: Recipe, members: Members) -> tuple[Callable[[int], NDArray[np.int64]], dict[str, Any]]:
     """The order of each epoch's sequences, and the mixture as planned and as drawn in the first epoch."""
     mix, replay, seed = recipe.data.mix, recipe.data.replay, recipe.seed
-    plan = plan_mix(
-        {group: len(rows) for group, rows in members.groups.items()},
-        strategy=mix.strategy,
-        temperature=mix.temperature,
-        weights=mix.weights,
-        max_repeats=mix.max_repeats,
-        total=mix.total,
-    )
     tokens = members.tokens
+    plan = _plan(mix, members)
     wanted = replay.share if replay else 0.0
     replay_plan = _replay_plan(plan, members, wanted)
     replayed = {REPLAY: members.replayed}
 
+    def instructed(epoch: int) -> NDArray[np.int64]:
+        return draw(plan, members.groups, seed=seed, epoch=epoch, tokens=tokens)
+
     def order(epoch: int) -> NDArray[np.int64]:
-        rows = draw(plan, members.groups, seed=seed, epoch=epoch)
+        rows = instructed(epoch)
         if replay_plan:
             rows = np.concatenate([rows, draw(replay_plan, replayed, seed=seed, epoch=epoch)])
         return members.sequences(rows)
 
-    first = draw(plan, members.groups, seed=seed, epoch=0)
+    first = instructed(0)
     again = tokens[draw(replay_plan, replayed, seed=seed, epoch=0)].sum() if replay_plan else 0
     mixture = {
         "by": mix.by,
         "strategy": mix.strategy,
-        "temperature": mix.temperature,
-        "groups": plan.summary(),
+        "temperature": mix.temperature if math.isfinite(mix.temperature) else "inf",  # JSON has no infinity
+        "unit": plan.unit,
+        "cap": mix.cap,
+        "reasoning": mix.reasoning,
+        "groups": _groups(plan, members, first),
         "replay": {
             "planned": wanted,
             "drawn": float(again / (again + tokens[first].sum())),
@@ -104,12 +110,61 @@ def mixture_of(recipe: Recipe, members: Members) -> tuple[Callable[[int], NDArra
     return order, mixture
 
 
+def _plan(mix: Mix, members: Members) -> MixPlan:
+    """How much of each group an epoch draws, in the recipe's unit."""
+
+    def size(name: str) -> int:
+        rows = members.groups.get(name, members.replayed[:0])
+        return int(members.tokens[rows].sum()) if mix.unit == "tokens" else len(rows)
+
+    names = sorted(
+        {name.removesuffix(WORKED) for name in members.groups} if mix.reasoning is not None else members.groups
+    )
+    worked = {name: size(name + WORKED) for name in names} if mix.reasoning is not None else {}
+    return plan_mix(
+        {name: size(name) + worked.get(name, 0) for name in names},
+        Strategic(mix.strategy, mix.temperature, mix.weights, mix.normalise, mix.cap),
+        max_repeats=mix.max_repeats,
+        total=mix.total,
+        unit=mix.unit,
+        worked=worked,
+        reasoning=mix.reasoning,
+    )
+
+
+def _groups(plan: MixPlan, members: Members, drawn: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+    """Of each group: what it has, the share that was planned (in the unit), and the share of what an epoch drew."""
+    times = np.bincount(drawn, minlength=len(members.tokens))
+    all_rows, all_tokens = len(drawn), int(members.tokens[drawn].sum())
+
+    def told(name: str, share: Share) -> dict[str, Any]:
+        rows = members.groups.get(name, members.replayed[:0])
+        count, tokens = int(times[rows].sum()), int(times[rows] @ members.tokens[rows])
+        of_rows, of_tokens = count / max(all_rows, 1), tokens / max(all_tokens, 1)
+        return {
+            "rows": len(rows),
+            "tokens": int(members.tokens[rows].sum()),
+            "planned": share.planned,
+            "drawn": count,
+            "drawn_tokens": tokens,
+            "share": of_tokens if plan.unit == "tokens" else of_rows,
+            "share_of_rows": of_rows,
+            "share_of_tokens": of_tokens,
+            "repeats": count / len(rows) if len(rows) else 0.0,
+            "capped": share.capped,
+        }
+
+    return {name: told(name, share) for name, share in plan.groups.items() if share.size or share.planned}
+
+
 def _replay_plan(plan: MixPlan, members: Members, share: float) -> MixPlan | None:
     """How many documents an epoch replays, so that they make up `share` of its tokens on average."""
     replayed, tokens = members.replayed, members.tokens
     if not share or not len(replayed):
         return None
-    instructed = sum(plan.groups[group].drawn * tokens[rows].mean() for group, rows in members.groups.items())
+    instructed: float = plan.total
+    if plan.unit == "rows":
+        instructed = sum(plan.groups[group].drawn * tokens[rows].mean() for group, rows in members.groups.items())
     wanted = share / (1 - share) * instructed
     count = max(round(wanted / tokens[replayed].mean()), 1)
     return plan_mix({REPLAY: len(replayed)}, total=count, max_repeats=float("inf"))

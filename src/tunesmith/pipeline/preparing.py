@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from tunesmith.data.engine import StoredRows
 from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
-from tunesmith.data.split import split
 from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.curating import curated, free_of_items, is_wanted
 from tunesmith.pipeline.examining import TRAINED, trained_prompts
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inputs import Input, inputs_of, refuse_changed, write_inputs
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
+from tunesmith.pipeline.splitting import HELD_OUT, VALIDATION, save_worked, split_rows, worked_rows
 from tunesmith.pipeline.supervising import RULES, supervise
 from tunesmith.pocket import corpus, tasks
 from tunesmith.recipe.data import Replay, Source
@@ -39,7 +39,6 @@ from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
 
-LEVELS = ("new_items", "new_phrasings", "new_clusters")
 REPEATS_TOLD = 4.0  # a text replayed more often than this in an epoch is told of
 SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
 
@@ -51,12 +50,14 @@ class Prepared:
     store: the sequences of all rows that can be supervised, held-out rows and replay included.
     held_out: the rows of each level of generalisation. texts: plain text to measure forgetting on.
     plan: which sequences every optimizer step trains on.
+    validation: rows that the best step is chosen by, and nothing else; none where the recipe holds none out.
     """
 
     store: TokenStore
     held_out: dict[str, list[Conversation]]
     texts: list[str]
     plan: DataPlan
+    validation: list[Conversation] = field(default_factory=list)
 
 
 def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
@@ -127,14 +128,16 @@ def _prepare(run: RunFolder, tokenizer: Any, inputs: Sequence[Input]) -> None:
             stage = curated(rows, recipe.data, run.path / "data" / "rows", ledger)
             rows, labels = stack.enter_context(stage)
         refuse_changed(inputs)
-        sides = _split(labels, recipe, ledger)
+        sides = split_rows(rows, labels, recipe, ledger)
         dropped = supervise(run, tokenizer, rows, [label for side in sides.values() for label in side], replay, ledger)
         held_out = [
-            f"{level}\t{rows[label.place].to_json()}\n"
-            for level in LEVELS
-            for label in sides[level]
+            f"{side}\t{rows[label.place].to_json()}\n"
+            for side in HELD_OUT
+            for label in sides[side]
             if label.id not in dropped
         ]
+        if recipe.data.mix.reasoning is not None:
+            save_worked(run, rows, sides["train"])
     placed: list[tuple[str, Sequence[RowLabel | Conversation]]] = [*sides.items(), (REPLAY, replay)]
     for place, side in placed:
         ledger.place((row.id for row in side if row.id not in dropped), place)
@@ -226,35 +229,16 @@ def _documents(place: Replay | Forgetting, name: str, seed: int, ledger: Ledger)
     return found.rows
 
 
-# Splitting
-
-
-def _split(rows: list[RowLabel], recipe: Recipe, ledger: Ledger) -> dict[str, tuple[RowLabel, ...]]:
-    """The rows of each side. Plain text is trained on, never held out: it has no question to be asked."""
-    held = recipe.data.hold_out
-    texts = tuple(row for row in rows if row.is_text)
-    asked = [row for row in rows if not row.is_text]
-    if not asked:
-        raise UserError("the sources hold plain text only, so there is no instruction to follow. Add instruction data.")
-    found = split(asked, clusters=held.clusters, phrasings=held.phrasings, items=held.items, seed=recipe.seed)
-    sides = {"train": texts + found.train} | {level: found.places[level] for level in LEVELS}
-    counts = ", ".join(f"{name.replace('_', ' ')} {len(side):,}" for name, side in sides.items() if side)
-    kept = sum(map(len, sides.values()))
-    ledger.step("split", len(rows), kept, found.drops, note="; ".join([counts, *found.notes]))
-    say(f"Split: {counts}." + "".join(f" Note: {note}." for note in found.notes))
-    return sides
-
-
 # Mixing and planning, from the files that preparing wrote
 
 
 def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
     store = TokenStore.open(run.path / "tokens" / "store")
-    held_out: dict[str, list[Conversation]] = {level: [] for level in LEVELS}
+    held_out: dict[str, list[Conversation]] = {side: [] for side in HELD_OUT}
     for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
-        level, _, row = line.partition("\t")
-        held_out[level].append(Conversation.from_json(row))
-    members = members_of(store, [row.id for side in held_out.values() for row in side])
+        name, _, row = line.partition("\t")
+        held_out[name].append(Conversation.from_json(row))
+    members = members_of(store, [row.id for side in held_out.values() for row in side], worked_rows(run))
     order, mixture = mixture_of(run.recipe, members)
     train = run.recipe.train
     plan = plan_epochs(
@@ -278,7 +262,8 @@ def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
         "stop_tokens": tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)),
     }
     write_json(run.path / "tokens" / "summary.json", summary_of(store, plan, train.tokens_per_batch) | template)
-    return Prepared(store, held_out, read_json(run.path / "data" / "texts.json"), plan)
+    validation = held_out.pop(VALIDATION)
+    return Prepared(store, held_out, read_json(run.path / "data" / "texts.json"), plan, validation)
 
 
 def tokenizer_of(recipe: Recipe, load: Callable[..., Any]) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from tunesmith.data.mix import sum_fault
 from tunesmith.recipe.curation import Clean, DataEngine, Decontaminate, Dedup, Filter
 from tunesmith.recipe.section import Column, Count, Fraction, Half, Section, Text, name_of
 
@@ -104,21 +106,33 @@ class Source(Section):
         return self
 
 
+def _endless(value: object) -> object:
+    return math.inf if value in ("inf", ".inf") else value
+
+
 class Mix(Section):
     """How much of an epoch each group of rows gets."""
 
     by: Literal["cluster", "source"] = "cluster"
     """What the groups are."""
+    unit: Literal["rows", "tokens"] = "rows"
+    """What shares, `cap` and `total` count."""
     strategy: Literal["proportional", "equal", "temperature", "weights"] = "proportional"
     """`temperature` gives a group of n rows a share proportional to n^(1/temperature)."""
-    temperature: Annotated[float, Field(ge=1)] = 1.0
-    """1 is proportional; the higher, the more equal."""
-    weights: Mapping[str, Fraction] | None = None
+    temperature: Annotated[float, Field(ge=1, allow_inf_nan=True), BeforeValidator(_endless)] = 1.0
+    """1 is proportional; the higher, the more equal, as all are at `inf`."""
+    weights: Mapping[str, Annotated[float, Field(ge=0)]] | None = None
     """For the strategy `weights`: each group's share; they add up to 1."""
+    normalise: bool = False
+    """Divide the weights by their sum, so that any will do: `{math: 3, chat: 1}`."""
+    cap: Count | None = None
+    """This much of a group counts at most (FLAN: 3000 rows), so that a huge one leaves room; by default all does."""
     max_repeats: Annotated[float, Field(ge=1)] = 4.0
-    """No row is drawn more often than this in an epoch: repeating a few rows many times only teaches them by heart."""
+    """No group is drawn more often than this in an epoch: repeating few rows many times only teaches them by heart."""
     total: Count | None = None
-    """Rows drawn per epoch; by default as many as there are."""
+    """Drawn per epoch, in the unit; by default as much as there is, of each group what counts."""
+    reasoning: Fraction | None = None
+    """The share of worked reasoning (thoughts, or steps before the result); by default what the strategy gives."""
 
     @model_validator(mode="after")
     def _no_value_without_effect(self) -> Mix:
@@ -126,8 +140,14 @@ class Mix(Section):
             self._refuse_without_effect(("temperature",), f"with `strategy: {self.strategy}`; use `temperature`")
         elif self.temperature == 1.0:
             raise ValueError("`strategy: temperature` is proportional at `temperature: 1`; give one above 1, as 2")
+        if self.strategy in ("equal", "weights") or self.temperature == math.inf:
+            self._refuse_without_effect(("cap",), "where the sizes of groups have none; use another strategy")
         if (self.weights is not None) != (self.strategy == "weights"):
             raise ValueError("`weights` and `strategy: weights` need each other; one is missing")
+        if self.weights is None:
+            self._refuse_without_effect(("normalise",), "without `weights`")
+        elif fault := sum_fault(self.weights, self.normalise):
+            raise ValueError(fault)
         return self
 
 
@@ -147,6 +167,21 @@ class Replay(Section):
         return self
 
 
+class Folds(Section):
+    """Cross-validation: as many runs as folds, each with another fold held out."""
+
+    of: Annotated[int, Field(ge=2, le=100)] = 5
+    """How many folds the items are cut into."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """The one that this run holds out: 0, 1, ..."""
+
+    @model_validator(mode="after")
+    def _is_there(self) -> Folds:
+        if self.fold >= self.of:
+            raise ValueError(f"fold {self.fold} of {self.of} does not exist: they are 0 to {self.of - 1}")
+        return self
+
+
 class HoldOut(Section):
     """What is kept from training to measure three levels of generalisation."""
 
@@ -156,6 +191,24 @@ class HoldOut(Section):
     """Part of each task's phrasings held out, where rows name their phrasing."""
     clusters: tuple[Text, ...] = ()
     """Task clusters held out whole."""
+    relatives: Literal["flan"] | Mapping[Text, tuple[Text, ...]] | None = None
+    """Clusters left out with those, as they give them away: by FLAN's rules, or `{paraphrase: [entailment]}`."""
+    validation: Half = 0.0
+    """Part of the other items that early stopping looks at, and nothing is reported of."""
+    folds: Folds | None = None
+    """Instead of `items`: one of several parts of all items, for data too few to hold any back for good."""
+    near: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    """Rows with this Jaccard similarity of word n-grams (instruction and response) stay on one side; `null`: any."""
+    length_strata: Annotated[int, Field(ge=1, le=20)] = 4
+    """Items are held out evenly over this many ranges of length in every cluster; 1 looks at no length."""
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> HoldOut:
+        if self.folds:
+            self._refuse_without_effect(("items",), "beside `folds`, which hold out a part of the items each")
+        if not self.clusters:
+            self._refuse_without_effect(("relatives",), "without `clusters` that are held out")
+        return self
 
 
 class Data(Section):
