@@ -20,6 +20,7 @@ from tunesmith.base.files import write_text
 from tunesmith.report import answers, comparison, provenance, verdict, words
 from tunesmith.report.charts import bar, compact, scale_labels
 from tunesmith.report.load import RunFiles, at, fields_at, load_run, number
+from tunesmith.report.suites import suite_rows
 from tunesmith.report.training import training
 
 RECIPE_LENGTH, TEMPLATE_LENGTH, NAME_LENGTH = 60_000, 8_000, 90
@@ -61,6 +62,7 @@ def render(run: RunFiles) -> str:
             name=str(at(run.run, "name") or run.folder.resolve().name),
             verdict=verdict.verdict(scores, losses, lost, run.evaluation),
             scores=scores,
+            suites=suite_rows(run.evaluation),
             losses=losses,
             loss_ticks=[compact(tick) for tick in loss_ticks],
             forgetting=lost,

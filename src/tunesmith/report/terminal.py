@@ -15,6 +15,7 @@ from tunesmith.base.progress import say
 from tunesmith.report.compare import Outcome, compare_runs
 from tunesmith.report.load import at, fields_at, load_run
 from tunesmith.report.provenance import dropped
+from tunesmith.report.suites import suite_rows
 from tunesmith.report.training import training
 from tunesmith.report.words import clipped, duration, percent, relative, short
 
@@ -78,6 +79,8 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         for row in section:
             table.add_row(*row)
         table.add_section()
+    for suite in suite_rows(summary):
+        table.add_row(suite.name, str(suite.n), "", suite.base, suite.tuned, f"{suite.said} [{suite.interval}]")
     _print(table)
 
 

@@ -56,7 +56,10 @@ class Verdict:
 
 
 def forgetting(evaluation: Fields) -> Forgetting | None:
-    found = fields_at(evaluation, "forgetting")
+    return forgetting_of(fields_at(evaluation, "forgetting"))
+
+
+def forgetting_of(found: Fields) -> Forgetting | None:
     rise = number(found, "rise")
     if rise is None:
         return None

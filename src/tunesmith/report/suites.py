@@ -1,0 +1,96 @@
+"""The suites that base and tuned model were examined with, from evaluation/summary.json, as rows of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunesmith.report.comparison import Judgement, Row, judge, loss_row, score_row
+from tunesmith.report.load import Fields, at, count, fields_at, number
+from tunesmith.report.verdict import Forgetting, forgetting_of
+from tunesmith.report.words import decimal, percent, relative
+
+EXPLAINED = {
+    "answers": "answers compared with references",
+    "choice": "choices among options",
+    "instructions": "instructions verified by program",
+    "questions": "questions over turns, kept for a judge",
+    "loss": "nats per response token",
+    "text": "bits per byte of plain text",
+    "benchmark": "a benchmark of the lm-evaluation-harness",
+}
+
+
+@dataclass(frozen=True)
+class SuiteRow:
+    """One suite. row: scores or losses; text: bits per byte; neither for questions, which are only kept.
+
+    guard: how much worse it may get; held: whether it is no worse. notes: what to know of its items.
+    """
+
+    name: str
+    kind: str
+    n: int
+    metric: str
+    row: Row | None
+    text: Forgetting | None
+    guard: float | None
+    held: bool
+    notes: list[str]
+
+    @property
+    def explanation(self) -> str:
+        return EXPLAINED.get(self.kind, self.kind)
+
+    @property
+    def base(self) -> str:
+        """The better of the base's prompt styles."""
+        best = self.row.best_base if self.row else None
+        return self._value(self.text.base if self.text else best.mean if best else None)
+
+    @property
+    def tuned(self) -> str:
+        tuned = self.row.tuned if self.row else None
+        return self._value(self.text.tuned if self.text else tuned.mean if tuned else None)
+
+    @property
+    def judgement(self) -> Judgement | None:
+        return judge(self.text.rise, lower_is_better=True) if self.text else self.row.judgement if self.row else None
+
+    @property
+    def said(self) -> str:
+        return relative(self.text.rise.mean) if self.text else self.row.said if self.row else ""
+
+    @property
+    def interval(self) -> str:
+        if not self.text:
+            return self.row.interval if self.row else ""
+        rise = self.text.rise
+        return "" if rise.low is None else f"{relative(rise.low)} to {relative(rise.high)}"
+
+    def _value(self, value: float | None) -> str:
+        return decimal(value) if self.kind in ("loss", "text") else percent(value)
+
+
+def suite_rows(evaluation: Fields) -> list[SuiteRow]:
+    """The suites in the recipe's order."""
+    return [_suite_row(str(name), fields_at(evaluation, "suites", name)) for name in fields_at(evaluation, "suites")]
+
+
+def _suite_row(name: str, found: Fields) -> SuiteRow:
+    kind = str(at(found, "kind") or "answers")
+    row = text = None
+    if kind == "text":
+        text = forgetting_of(found)
+    elif kind == "loss":
+        top = max(number(found, "base") or 1.0, number(found, "tuned") or 1.0)
+        row = loss_row(name, found, [0.0, top])
+    elif kind != "questions":
+        row = score_row(name, found)
+    trained = count(found, "trained")
+    notes = [f"{trained:,} of the items were trained on."] if trained else []
+    notes += [str(at(found, "left_out"))] if at(found, "left_out") else []
+    warnings = at(found, "warnings")
+    notes += [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+    held = at(found, "held") is not False
+    metric = str(at(found, "metric") or "").replace("_", " ")
+    return SuiteRow(name, kind, count(found, "n"), metric, row, text, number(found, "guard"), held, notes)
