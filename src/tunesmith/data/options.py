@@ -28,7 +28,8 @@ _BY_LETTER = re.compile(
 _OF_OTHERS = re.compile(
     r"\b(?:all|none|neither|both|either|any|two|some|one|more|most)(?: \w+)? of (?:the|these|them|those)\b"
     r"|\b(?:above|below|preceding|previous|foregoing|former|latter|others?)\b"
-    r"|^[^\w\n]*(?:all|none|both|neither|everything|nothing|\(?[A-Za-z]\)?(?:\W+(?:and|or)?\W*\(?[A-Za-z]\)?)+)[^\w\n]*$",
+    r"|^[^\w\n]*(?:all|none|both|neither|everything|nothing)[^\w\n]*$"
+    r"|^[^\w\n]*[A-Z](?:[^\w\n]+(?:and|or)?[^\w\n]*[A-Z])+[^\w\n]*$",  # "A and C", "(b), (d)"
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -91,13 +92,13 @@ def _place(label: str, words: Sequence[str], reading: Reading) -> int:
     elif reading == "number":
         places = [str(number) for number in range(len(words))]
     else:
-        places, label = LETTERS[: len(words)], label.strip("().: ").upper()
+        places, label = list(LETTERS[: len(words)]), label.strip("().: ").upper()
     if not label or label not in places:
         said = {"word": "one of them", "number": "a number from 0", "letter": "a letter from A"}[reading]
         raise Rejected(
             "label_outside_options", f"label {label!r} is not {said} of {len(words)} options: {', '.join(words)}"
         )
-    return list(places).index(label)
+    return places.index(label)
 
 
 def shuffled(words: Sequence[str], right: int, seed: int, *names: object) -> tuple[tuple[str, ...], int]:

@@ -172,9 +172,10 @@ class Phrasings:
         """What a row of the table is made from: its question, whatever template asks it. Rows of one question are one
         item, though each draws a template of its own."""
         columns = self.drawing.columns
-        values = [row.get(columns.get(name, name)) for name in self._question]
-        text = json.dumps(values, ensure_ascii=False, default=str)
-        return blake2b(" ".join(text.casefold().split()).encode(), digest_size=12).hexdigest()
+        values = (row.get(columns.get(name, name)) for name in self._question)
+        texts = (value if isinstance(value, str) else json.dumps(value, default=str) for value in values if value)
+        plain = "\x1f".join(" ".join(text.casefold().split()) for text in texts)
+        return blake2b(plain.encode(), digest_size=12).hexdigest()
 
     def _columns_of(self, template: PromptTemplate) -> frozenset[str]:
         """The columns without which a template can't be rendered."""
