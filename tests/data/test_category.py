@@ -76,7 +76,7 @@ def test_names_of_clusters():
         assert category_named(name) == category_named(name.upper().replace("_", " ")) == name
     assert category_named("summarization") == "summarisation"
     assert category_named("my data") is None and category_named("") is None
-    assert set(FAMILIES) == set(CATEGORIES)
+    assert set(FAMILIES) < set(CATEGORIES)
 
 
 def test_tools_and_turns_are_seen():

@@ -14,29 +14,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.data.cues import ANSWERED, ASKED, BEGINNING, SIGNS, of_words
 
+Category = Literal[
+    "extraction", "closed_qa", "writing", "brainstorming", "summarisation", "rewriting", "translation", "open_qa",
+    "classification", "reasoning", "math", "coding", "tool_use", "conversation", "role_play", "other",
+]  # fmt: skip
+CATEGORIES: tuple[str, ...] = get_args(Category)
 FAMILIES: Mapping[str, str] = {
-    "extraction": "extraction",
     "closed_qa": "extraction",
-    "writing": "generation",
-    "brainstorming": "generation",
-    "summarisation": "generation",
-    "rewriting": "generation",
-    "translation": "generation",
+    **dict.fromkeys(("writing", "brainstorming", "summarisation", "rewriting", "translation"), "generation"),
     "open_qa": "knowledge",
-    "classification": "classification",
-    "reasoning": "reasoning",
     "math": "reasoning",
-    "coding": "coding",
-    "tool_use": "tool use",
-    "conversation": "conversation",
     "role_play": "conversation",
-    "other": "other",
 }
-CATEGORIES = tuple(FAMILIES)
+"""The coarser kind of a category; of the others it is themselves."""
 OTHER = "other"
 
 _HEAD, _TAIL, _ANSWER = 220, 160, 240  # characters that are looked at: of a message's ends, and of a response

@@ -15,6 +15,7 @@ from tunesmith.base.progress import say, track
 from tunesmith.base.ranks import Ranks, joined
 from tunesmith.evaluate.suites import Examined
 from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
+from tunesmith.pipeline.covering import judge, say_coverage
 from tunesmith.pipeline.examining import compared, examined, open_suites
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inspecting import inspect
@@ -51,6 +52,7 @@ def _run(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks) -> int:
     with folder.running():
         tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
         prepared = prepare(folder, tokenizer)
+        short = judge(folder)
         if until != "prepare":
             summary = _train_and_measure(folder, prepared, tokenizer, until, ranks)
     ranks.meet("end")
@@ -60,7 +62,8 @@ def _run(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks) -> int:
         print_comparison(summary)
     elif page:
         print_data(path)
-    for warning in _warnings(prepared, summary):
+    say_coverage(folder)
+    for warning in (*_warnings(prepared, summary), *(f"{each.what} {each.remedy}" for each in short)):
         say(f"Warning: {warning}")
     if page:
         say(f"Report: {page}" + (f"\nChat:   tunesmith chat {path}" if summary else ""))

@@ -22,6 +22,7 @@ from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.model.load import is_encoder_decoder
+from tunesmith.pipeline.covering import TARGETS, cover, refuse_unknown_clusters
 from tunesmith.pipeline.curating import curated, free_of_items, is_wanted
 from tunesmith.pipeline.examining import TRAINED, trained_prompts
 from tunesmith.pipeline.folder import RunFolder
@@ -92,7 +93,7 @@ def _key(recipe: Recipe, tokenizer: Any, inputs: Sequence[Input]) -> str:
         {
             "code": __version__,
             "files": [given.sha256 for given in inputs],
-            "data": recipe.data.model_dump(mode="json", exclude={"engine"}),
+            "data": recipe.data.model_dump(mode="json", exclude={"engine": True, "coverage": TARGETS}),
             "forgetting": recipe.evaluate.forgetting
             and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
             "supervision": recipe.train.model_dump(include=RULES) | ({"encoder_decoder": True} if encodes else {}),
@@ -124,6 +125,7 @@ def _prepare(run: RunFolder, tokenizer: Any, inputs: Sequence[Input]) -> None:
         refuse_same_ids(label.id for label in labels)
         rows: Rows | StoredRows = as_read
         texts, replay = _plain_texts(recipe, ledger)
+        refuse_unknown_clusters(recipe, labels)
         if is_wanted(recipe.data):
             stage = curated(rows, recipe.data, run.path / "data" / "rows", ledger)
             rows, labels = stack.enter_context(stage)
@@ -138,6 +140,7 @@ def _prepare(run: RunFolder, tokenizer: Any, inputs: Sequence[Input]) -> None:
         ]
         if recipe.data.mix.reasoning is not None:
             save_worked(run, rows, sides["train"])
+        cover(run, rows, [label for label in sides["train"] if label.id not in dropped])
     placed: list[tuple[str, Sequence[RowLabel | Conversation]]] = [*sides.items(), (REPLAY, replay)]
     for place, side in placed:
         ledger.place((row.id for row in side if row.id not in dropped), place)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from tunesmith.data.mix import sum_fault
+from tunesmith.recipe.coverage import Coverage
 from tunesmith.recipe.curation import Clean, DataEngine, Decontaminate, Dedup, Filter
 from tunesmith.recipe.section import Column, Count, Fraction, Half, Section, Text, name_of
 
@@ -226,6 +227,8 @@ class Data(Section):
     """Which evaluation files no row may hold an item of; by default none."""
     engine: DataEngine = DataEngine()
     """What these stages run on; by default this machine."""
+    coverage: Coverage | None = Coverage()
+    """What the rows that are trained on should cover; `null` measures nothing."""
     mix: Mix = Mix()
     """How much of an epoch each group of rows gets; by default what its rows are of all."""
     replay: Replay | None = None
