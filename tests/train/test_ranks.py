@@ -70,6 +70,18 @@ def test_any_number_of_processes_trains_as_one(alone, tmp_path, sharding, method
     assert_close(run(tmp_path / "many", processes, sharding=sharding, **options), alone(**options), 1e-5)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_a_disk_that_fails_one_rank_of_a_sharded_run_is_told(alone, tmp_path, background):
+    options = {"checkpoint_every": 2, "sharding": "fsdp", "background_checkpoints": background}
+    process = launch(tmp_path, 2, die=[1, 3, "disk"], **options)
+    _, said = process.communicate(timeout=150)
+    assert process.returncode and "OSError" not in said, said
+    assert "Input/output error" in (tmp_path / "error-1.txt").read_text()
+    assert "rank 1 is gone" in (tmp_path / "error-0.txt").read_text()
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-00000002"]
+    assert_close(run(tmp_path, 2, **options), alone(), 1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(2, 4), (4, 2), (2, 1), (1, 2)])
 def test_sharded_checkpoints_load_on_another_number_of_processes(alone, tmp_path, numbers):

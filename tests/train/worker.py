@@ -1,5 +1,6 @@
 """A small training as torchrun starts it: python -m torch.distributed.run ... worker.py FOLDER KEY=VALUE ..."""
 
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from tunesmith.base.ranks import joined  # noqa: E402
 from tunesmith.model.adapters import prepare_method  # noqa: E402
 from tunesmith.tokens.batches import plan_epochs  # noqa: E402
 from tunesmith.tokens.encoded import Encoded  # noqa: E402
-from tunesmith.train import loop, trainer  # noqa: E402
+from tunesmith.train import checkpoint, loop, trainer  # noqa: E402
 from tunesmith.train.settings import TrainSettings  # noqa: E402
 from tunesmith.train.sharding import trained_weights  # noqa: E402
 
@@ -36,8 +37,13 @@ def sequences():
         yield Encoded(ids.astype(np.int32), np.arange(length) >= length // 2)
 
 
+def refused(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def train(folder, ranks=None, method="full", die=None, **changes):
-    """die: (rank, step, how): that rank is killed, stopped or fails as that step is done."""
+    """die: (rank, step, how): that rank is killed, stopped or asked to stop as that step is done, or from then on its
+    disk is broken."""
     model, store = tiny_llama(61, tie_word_embeddings=True), list(sequences())
     if method != "full":
         model = prepare_method(model, method, rank=4)
@@ -55,7 +61,9 @@ def train(folder, ranks=None, method="full", die=None, **changes):
 
         def dying(self, *facts):
             counted(self, *facts)
-            if self.done.step == die[1]:
+            if self.done.step == die[1] and die[2] == "disk":
+                checkpoint.write_tensors = refused
+            elif self.done.step == die[1]:
                 os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "ask": signal.SIGTERM}[die[2]])
 
         trainer.Trainer.step_done = dying

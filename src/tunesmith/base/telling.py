@@ -42,11 +42,11 @@ def telling(error: BaseException, message: str) -> Iterator[str | None]:
 
 def _store() -> Any:
     """The keys that all ranks see, by a connection of its own; None where nobody keeps them (any more)."""
-    import torch.distributed as dist
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     host, port, wait = os.environ.get("MASTER_ADDR", ""), int(os.environ.get("MASTER_PORT", "0")), timedelta(seconds=5)
     try:
-        return dist.PrefixStore("errors", dist.TCPStore(host, port, is_master=False, timeout=wait))
+        return PrefixStore("errors", TCPStore(host, port, is_master=False, timeout=wait))
     except (RuntimeError, ValueError):
         return None
 
