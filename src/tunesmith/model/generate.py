@@ -64,8 +64,8 @@ def generate(
     if advance is not None:
         advance(limits.count(0))
     with evaluating(model):
-        for rows in _batches([len(prompt) for prompt in prompts], limits, batch_rows, batch_tokens):
-            batch = _begin(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
+        for rows in batches([len(prompt) for prompt in prompts], limits, batch_rows, batch_tokens):
+            batch = begin(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
             while rows:
                 tokens = choose(batch.logits, rows, batch.steps)
                 going = [place for place, token in enumerate(tokens.tolist()) if not ended(rows[place], token)]
@@ -95,7 +95,7 @@ def stream(
         return
     choose = _Choice(temperature, top_p, top_k, seed)
     with evaluating(model):
-        batch = _begin(model, [prompt], 0, limit)
+        batch = begin(model, [prompt], 0, limit)
     while True:
         token = choose(batch.logits, [0], batch.steps)
         if int(token) in stop:
@@ -131,7 +131,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
     """Rows that may generate anything, in batches of similar prompt length.
 
     The longest come first: if memory does not suffice, that shows at once.
@@ -144,13 +144,14 @@ def _batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most
         del waiting[-count:]
 
 
-def _begin(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
+def begin(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int, copies: int = 1
 ) -> Cached | Uncached | seq2seq.Generation:
+    """The prompts read, as rows that can be continued by up to `room` tokens. copies: see `Cached`."""
     inner = causal_model(model)
     if seq2seq.is_encoder_decoder(inner):
         return seq2seq.Generation(inner, prompts, pad_id)
-    return Cached(model, prompts, pad_id, room) if keeps_cache(inner) else Uncached(model, prompts)
+    return Cached(model, prompts, pad_id, room, copies=copies) if keeps_cache(inner) else Uncached(model, prompts)
 
 
 def _closed_up(places: list[int]) -> list[int]:
