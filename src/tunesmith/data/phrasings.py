@@ -173,7 +173,10 @@ class Phrasings:
         item, though each draws a template of its own."""
         columns = self.drawing.columns
         values = (row.get(columns.get(name, name)) for name in self._question)
-        texts = (value if isinstance(value, str) else json.dumps(value, default=str) for value in values if value)
+        texts = (
+            value if isinstance(value, str) else json.dumps(None if is_missing(value) else value, default=str)
+            for value in values
+        )
         plain = "\x1f".join(" ".join(text.casefold().split()) for text in texts)
         return blake2b(plain.encode(), digest_size=12).hexdigest()
 
