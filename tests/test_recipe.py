@@ -151,6 +151,12 @@ evaluate:
         ("data: {sources: [{pocket: 1}], mix: {temperature: 2}}", "no effect with `strategy: proportional`"),
         ("data: {sources: [{pocket: 1}], mix: {strategy: weights}}", "need each other"),
         ("data: {sources: [{pocket: 1}], mix: {strategy: temperature}}", "is proportional at `temperature: 1`"),
+        ("data: {sources: [{pocket: 1}], mix: {strategy: weights, weights: {a: 0.5, b: 0.4}}}", "sum to 0.9, not 1"),
+        ("data: {sources: [{pocket: 1}], mix: {normalise: true}}", "no effect without `weights`"),
+        ("data: {sources: [{pocket: 1}], mix: {strategy: equal, cap: 9}}", "`cap` has no effect"),
+        ("data: {sources: [{pocket: 1}], hold_out: {folds: {of: 3, fold: 3}}}", "they are 0 to 2"),
+        ("data: {sources: [{pocket: 1}], hold_out: {items: 0.1, folds: {of: 3}}}", "`items` has no effect beside `folds`"),
+        ("data: {sources: [{pocket: 1}], hold_out: {relatives: flan}}", "`relatives` has no effect without `clusters`"),
         (
             "data: {sources: [{pocket: 9, sample: 5, cluster: c}]}",
             "`cluster` and `sample` have no effect with `pocket`",
@@ -298,8 +304,8 @@ def test_the_schema_describes_every_section():
     schema = Recipe.model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["base"]["description"].startswith("The base model")
-    named = """Bottleneck Clean Data DataEngine Decontaminate Dedup Distill Evaluate EvaluationFile Filter Forgetting
-    Freeze HoldOut Lora Mix Prompt Replay Source Train"""
+    named = """Bottleneck Clean Data DataEngine Decontaminate Dedup Distill Evaluate EvaluationFile Filter Folds
+    Forgetting Freeze HoldOut Lora Mix Prompt Replay Source Train"""
     assert set(schema["$defs"]) == set(named.split())
 
 

@@ -14,6 +14,7 @@ from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import UserError
 from tunesmith.base.files import value_hash
 from tunesmith.base.progress import say
+from tunesmith.base.random import seed_of
 from tunesmith.base.ranks import Ranks
 from tunesmith.evaluate.answers import answerable, readable
 from tunesmith.evaluate.language import response_losses
@@ -28,6 +29,7 @@ from tunesmith.model.seq2seq import is_encoder_decoder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.measuring import scored
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
+from tunesmith.pipeline.splitting import VALIDATION
 from tunesmith.recipe.models import Recipe
 from tunesmith.tokens.templates import prompt_ids, stop_token_ids
 from tunesmith.train.loop import Evaluator, Watching, train
@@ -40,6 +42,7 @@ from tunesmith.train.trackers import tracking
 from tunesmith.train.watching import Sampler
 
 WATCHED = 64  # held-out rows of each level whose loss is measured while training
+VALIDATED = 256  # validation rows instead, where there are any
 DIVERGED = 1.5  # times the first loss
 SAMPLED_TOKENS = 128  # the longest answer to a prompt that is watched
 HELD = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # what frozen weights are held in, by precision
@@ -178,7 +181,12 @@ def _objective(recipe: Recipe, model: Any, tokenizer: Any) -> Objective | None:
 
 def _watching(run: RunFolder, prepared: Prepared, model: Any, tokenizer: Any, ranks: Ranks) -> Watching:
     train = run.recipe.train
-    watched = scored(prepared, WATCHED, run.recipe.seed)
+    watched = _watched(prepared, run.recipe.seed)
+    if train.patience and not prepared.validation:
+        say(
+            "Note: train.patience chooses the step by rows that are reported in the end too, so their figures come out "
+            "a little too good. Rows of their own for it: data.hold_out.validation, as 0.02."
+        )
     prompts = [row for rows in watched.values() for row in rows if answerable(row)][: train.samples]
     meter = _meter(model, run.recipe, ranks)
     sampler = _sampler(prompts, tokenizer) if prompts and train.evaluate_every else None
@@ -191,9 +199,20 @@ def _watching(run: RunFolder, prepared: Prepared, model: Any, tokenizer: Any, ra
     )
 
 
+def _watched(prepared: Prepared, seed: int) -> dict[str, list[Conversation]]:
+    """The rows that are looked at while training: those of validation, so that what is reported chooses no step.
+
+    Without any, of each level of generalisation the first of the rows that are measured after training.
+    """
+    if prepared.validation:
+        by_hash = sorted(prepared.validation, key=lambda row: seed_of(seed, "losses", row.id))
+        return {VALIDATION: by_hash[:VALIDATED]}
+    return scored(prepared, WATCHED, seed)
+
+
 def _evaluators(prepared: Prepared, recipe: Recipe) -> dict[str, Evaluator]:
-    """Of each level of generalisation, what measures the first of the rows that are measured after training."""
-    watched = scored(prepared, WATCHED, recipe.seed)
+    """What measures the response loss of the rows that are looked at."""
+    watched = _watched(prepared, recipe.seed)
     return {name: _evaluator(rows, prepared, recipe.train.tokens_per_batch) for name, rows in watched.items()}
 
 

@@ -152,7 +152,7 @@ class Train(Section):
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     """Steps between measurements of the held-out loss while training; 0 for only before and after."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after this many measurements without a better held-out loss, and keep the best; 0 trains to the end."""
+    """Stop after this many measurements without a better loss on `hold_out.validation`, and keep the best; 0 is off."""
     samples: Annotated[int, Field(ge=0, le=20)] = 4
     """Held-out prompts that are answered at every measurement, to watch answers change."""
     track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
