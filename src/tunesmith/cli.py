@@ -90,9 +90,17 @@ def run(recipe: RecipeName, output: Output = None, overrides: Overrides = None) 
 
 
 @app.command(rich_help_panel=ROAD)
-def prepare(recipe: RecipeName, output: Output = None, overrides: Overrides = None) -> None:
+def prepare(
+    recipe: RecipeName,
+    output: Output = None,
+    overrides: Overrides = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write the rows as Parquet and JSONL with a card, for other programs."),
+    ] = None,
+) -> None:
     """Only the data: read, split, mix, supervise, pack, and say what became of every row."""
-    _go(recipe, output, overrides, "prepare")
+    _go(recipe, output, overrides, "prepare", **({"export": export.expanduser()} if export else {}))
 
 
 @app.command(rich_help_panel=ROAD)
@@ -348,6 +356,7 @@ def _go(
     output: Path | None,
     overrides: list[str] | None,
     until: Literal["prepare", "train", "evaluate", "report"],
+    **options: Path,
 ) -> None:
     from tunesmith.recipe import load_recipe
 
@@ -355,7 +364,7 @@ def _go(
     folder = _folder(loaded, output)
     import tunesmith.pipeline as pipeline  # slow to import, so only once the recipe is known to be right
 
-    raise typer.Exit(pipeline.run(loaded, folder, until=until))
+    raise typer.Exit(pipeline.run(loaded, folder, until=until, **options))
 
 
 def _folder(loaded: LoadedRecipe, output: Path | None) -> Path:

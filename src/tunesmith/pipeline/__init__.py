@@ -35,23 +35,24 @@ WEIGHTS = ("*config.json", "*.safetensors", "*.bin", "*.py")  # the files that s
 FEW_STEPS = 20  # a model is hardly another after fewer
 
 
-def run(loaded: LoadedRecipe, path: Path, until: Until = "report") -> int:
+def run(loaded: LoadedRecipe, path: Path, until: Until = "report", export: Path | None = None) -> int:
     """Run a recipe in the folder `path` up to a stage, going on where it stopped. Returns the exit code.
 
+    export: a folder in which the prepared rows are written for other programs.
     Raises LimitBroken, with the report written, when the recipe sets a limit and the tuned model breaks it.
     """
     with joined() as ranks:
         check_processes(loaded.recipe, ranks)
-        return _run(loaded, path, until, ranks) if ranks.is_main else _help(loaded, path, until, ranks)
+        return _run(loaded, path, until, ranks, export) if ranks.is_main else _help(loaded, path, until, ranks)
 
 
-def _run(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks) -> int:
+def _run(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks, export: Path | None) -> int:
     """What one process does: everything, the others helping to train."""
     folder = RunFolder.open(path, loaded)
     summary = None
     with folder.running():
         tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
-        prepared = prepare(folder, tokenizer)
+        prepared = prepare(folder, tokenizer, export)
         short = judge(folder)
         if until != "prepare":
             summary = _train_and_measure(folder, prepared, tokenizer, until, ranks)

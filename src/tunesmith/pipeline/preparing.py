@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.files import read_json, value_hash, write_json, write_text
 from tunesmith.base.progress import say
 from tunesmith.base.random import seed_of
-from tunesmith.data.engine import StoredRows
+from tunesmith.data.engine import StoredRows, write_rows
 from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
@@ -25,6 +26,7 @@ from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.covering import TARGETS, cover, refuse_unknown_clusters
 from tunesmith.pipeline.curating import curated, free_of_items, is_wanted
 from tunesmith.pipeline.examining import TRAINED, trained_prompts
+from tunesmith.pipeline.exporting import KEPT, export, has_rows, refuse_other_folder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inputs import Input, inputs_of, refuse_changed, write_inputs
 from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
@@ -40,6 +42,7 @@ from tunesmith.tokens.encoded import Encoded
 from tunesmith.tokens.store import TokenStore
 from tunesmith.tokens.templates import chat_template_of, stop_token_ids
 
+WITHOUT_EFFECT: Any = {"engine": True, "sources": {"__all__": {"licence"}}, "replay": {"licence"}, "coverage": TARGETS}
 REPEATS_TOLD = 4.0  # a text replayed more often than this in an epoch is told of
 SHARED_FORGETTING = 0.2  # of a file that is both replayed and measured, this part of its documents is only measured
 
@@ -61,18 +64,26 @@ class Prepared:
     validation: list[Conversation] = field(default_factory=list)
 
 
-def prepare(run: RunFolder, tokenizer: Any) -> Prepared:
-    """Prepare the data of a run, or open what was prepared before from the same bytes."""
+def prepare(run: RunFolder, tokenizer: Any, export_to: Path | None = None) -> Prepared:
+    """Prepare the data of a run, or open what was prepared before from the same bytes.
+
+    export_to: a folder in which the rows are written for other programs.
+    """
+    if export_to:
+        refuse_other_folder(export_to)
     inputs = inputs_of(_files(run.recipe))
     key = _key(run.recipe, tokenizer, inputs)
-    if run.is_done("prepare", key):
+    if run.is_done("prepare", key) and (has_rows(run) or not export_to):
         say("Data: prepared before from the same files and settings.")
         TokenStore.open(run.path / "tokens" / "store").verify()
     else:
         _refuse_to_replace(run)
         with run.stage("prepare", key):
             _prepare(run, tokenizer, inputs)
-    return open_prepared(run, tokenizer)
+    prepared = open_prepared(run, tokenizer)
+    if export_to:
+        export(run, export_to)
+    return prepared
 
 
 def _files(recipe: Recipe) -> list[Path]:
@@ -93,7 +104,7 @@ def _key(recipe: Recipe, tokenizer: Any, inputs: Sequence[Input]) -> str:
         {
             "code": __version__,
             "files": [given.sha256 for given in inputs],
-            "data": recipe.data.model_dump(mode="json", exclude={"engine": True, "coverage": TARGETS}),
+            "data": recipe.data.model_dump(mode="json", exclude=WITHOUT_EFFECT),
             "forgetting": recipe.evaluate.forgetting
             and recipe.evaluate.forgetting.model_dump(mode="json", exclude={"max_rise"}),
             "supervision": recipe.train.model_dump(include=RULES) | ({"encoder_decoder": True} if encodes else {}),
@@ -141,6 +152,9 @@ def _prepare(run: RunFolder, tokenizer: Any, inputs: Sequence[Input]) -> None:
         if recipe.data.mix.reasoning is not None:
             save_worked(run, rows, sides["train"])
         cover(run, rows, [label for label in sides["train"] if label.id not in dropped])
+        kept = [label for side in sides.values() for label in side if label.id not in dropped]
+        replayed = (text for text in replay if text.id not in dropped)
+        write_rows(run.path / KEPT, chain(rows.picked(label.place for label in kept), replayed))
     placed: list[tuple[str, Sequence[RowLabel | Conversation]]] = [*sides.items(), (REPLAY, replay)]
     for place, side in placed:
         ledger.place((row.id for row in side if row.id not in dropped), place)

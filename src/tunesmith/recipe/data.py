@@ -74,6 +74,8 @@ class Source(Section):
     """Take this many rows, drawn at random by `seed`, instead of all."""
     seed: int = 0
     """Seed of the sample, of the prompt templates that rows draw, or of the generated rows."""
+    licence: Text | None = None
+    """What its rows may be used under, as `apache-2.0`: told in the card that `prepare --export` writes."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -159,6 +161,8 @@ class Replay(Section):
     """A file, a folder, a glob, or `hub:owner/name` of plain text."""
     pocket: Count | None = None
     """Instead of `path`: this many documents generated from the pocket world."""
+    licence: Text | None = None
+    """What the texts may be used under, as `cc-by-sa-4.0`: told in the card that `prepare --export` writes."""
     share: Annotated[float, Field(ge=0, le=0.9)] = 0.05
     """The replayed part of all tokens trained on."""
 
