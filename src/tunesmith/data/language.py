@@ -35,6 +35,12 @@ def language_of(text: str) -> tuple[str, float]:
     return ("", 0.0) if code == "zxx" else (str(code), float(sureness))
 
 
+def guessed_language(text: str) -> str:
+    """The likeliest language of a text, however little there is to tell by: a guess where `language_of` has none."""
+    found, _ = language_of(text)
+    return found or str(_identifier().classify(text.title() if text.isupper() else text)[0])
+
+
 def check_languages(codes: Iterable[str]) -> None:
     """Raise UserError for a code that can't be recognised."""
     known = _identifier().labels
