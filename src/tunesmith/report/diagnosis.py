@@ -39,7 +39,11 @@ def told_kinds(found: Diagnosis) -> str:
     """How the failures look, and what would help."""
     if not found.failures:
         return "No row of the log failed."
-    parts = [f"{percent(count / found.failures, 0)} look like {kind}" for kind, count in found.kinds.items()]
+    look = {"unclear": "show nothing in their texts"}
+    parts = [
+        f"{percent(count / found.failures, 0)} {look.get(kind, f'look like {kind}')}"
+        for kind, count in found.kinds.items()
+    ]
     remedies = {
         "not following": "data that shows the form that is asked for mends what does not follow",
         "missing knowledge": (
@@ -48,7 +52,11 @@ def told_kinds(found: Diagnosis) -> str:
         ),
     }
     helps = [text for kind, text in remedies.items() if found.kinds.get(kind)]  # type: ignore[call-overload]
-    return f"Of {counted(found.failures, 'failure')}, {listed(parts)}" + (f": {'; '.join(helps)}." if helps else ".")
+    foreign = sum(cluster.size * (1 - cluster.coverage) for cluster in found.clusters) / found.failures
+    said = f"Of {counted(found.failures, 'failure')}, {listed(parts)}" + (f": {'; '.join(helps)}." if helps else ".")
+    if foreign >= 0.2:
+        said += f" {percent(foreign, 0)} ask what is foreign to training: data like these is what is missing first."
+    return said
 
 
 def print_diagnosis(found: Diagnosis) -> None:

@@ -80,7 +80,8 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
             table.add_row(*row)
         table.add_section()
     for suite in suite_rows(summary):
-        table.add_row(suite.name, str(suite.n), "", suite.base, suite.tuned, f"{suite.said} [{suite.interval}]")
+        change = f"{suite.said} [{suite.interval.replace(' to ', ', ')}]" if suite.said else ""
+        table.add_row(suite.name, str(suite.n), "", suite.base, suite.tuned, change)
     _print(table)
 
 
