@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
-from tunesmith.data.dedup import deduplicate, remove_known
+from tunesmith.data.dedup import deduplicate, largest_groups, remove_known
 from tunesmith.data.rows import Rows
 
 
@@ -196,3 +196,24 @@ def test_a_reference_is_found_among_copies_of_one_signature():
 def test_thresholds_out_of_range_are_refused(options):
     with pytest.raises(DataError, match="Give"):
         deduplicate([], **options)
+
+
+def test_the_largest_groups_are_shown_with_the_row_that_was_kept():
+    chance = random.Random(5)
+    texts = [" ".join(str(chance.random()) for _ in range(20)) for _ in range(6)]
+    rows = [
+        row(f"a:{number}", texts[number % 6] if number < 24 or number % 6 else "x" * number) for number in range(60)
+    ]
+    found = deduplicate(rows, near=None)
+    groups = largest_groups(rows, found, groups=4)
+    by_text: dict[str, list[str]] = {}
+    for each in rows:
+        by_text.setdefault(each.messages[0].content + each.response, []).append(each.id)
+    sizes = sorted((len(ids) for ids in by_text.values() if len(ids) > 1), reverse=True)
+    assert [group["size"] for group in groups] == sizes[:4]
+    kept = {rows[place].id for place in found.kept.tolist()}
+    for group in groups:
+        ids = next(ids for ids in by_text.values() if group["kept"]["row"] in ids)
+        assert group["kept"]["row"] in kept
+        assert {other["row"] for other in group["others"]} <= set(ids) - kept
+        assert len(group["others"]) == min(3, group["size"] - 1)

@@ -31,6 +31,7 @@ from tunesmith.data.survey import Keep, Survey, survey
 STAGE = "dedup"
 NEAR = 0.8
 NGRAM = 5
+_EXCERPT = 240  # characters of a text that is shown
 
 _Similarity = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
@@ -39,11 +40,13 @@ _Similarity = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 class Deduplicated:
     """kept: places of the rows that stay, in their order. drops: the others. notes: what else a person should know.
 
+    instead (drops): the place of the row that was kept for each, where rows were compared with each other.
     groups: for each reason, how many groups of duplicates of each size there were, the kept row counted.
     """
 
     kept: Indices
     drops: list[Drop] = field(default_factory=list)
+    instead: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
     groups: dict[str, Counter[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -88,7 +91,7 @@ def deduplicate(
         vectors = [part[some] for part in vectors]
         roots = semantic_roots(vectors, semantic)
         links.add("semantic_duplicate", places[some], roots, lambda pairs: cosines(vectors, pairs), semantic, result)
-    result.drops = links.drops()
+    result.drops, result.instead = links.drops()
     result.kept = np.flatnonzero(links.instead < 0)
     return result
 
@@ -137,6 +140,29 @@ def remove_known(
     return result
 
 
+def largest_groups(rows: Sequence[Conversation], found: Deduplicated, groups: int = 12, shown: int = 3) -> list[Any]:
+    """The largest groups of duplicates: size, the id and the text of the row that was kept, and some of the others."""
+    dropped = np.setdiff1d(np.arange(len(rows)), found.kept)
+    places, first, counts = np.unique(found.instead, return_index=True, return_counts=True)
+    largest = np.lexsort((first, -counts))[:groups]
+    return [
+        {
+            "size": int(counts[group]) + 1,
+            "kept": _excerpt(rows[int(places[group])]),
+            "others": [
+                _excerpt(rows[int(dropped[number])]) | {"reason": found.drops[number].reason}
+                for number in np.flatnonzero(found.instead == places[group])[:shown].tolist()
+            ],
+        }
+        for group in largest.tolist()
+    ]
+
+
+def _excerpt(row: Conversation) -> dict[str, str]:
+    asked, answered = (text[:_EXCERPT] + "…" * (len(text) > _EXCERPT) for text in parts_of(row, "both"))
+    return {"row": row.id, "instruction": asked, "response": answered}
+
+
 class _Links:
     """Which row each dropped one was dropped for."""
 
@@ -171,11 +197,13 @@ class _Links:
         left: Indices = places[roots == np.arange(len(roots))]
         return left
 
-    def drops(self) -> list[Drop]:
+    def drops(self) -> tuple[list[Drop], Indices]:
+        """The rows that are dropped, in their order, and the place of the row that each is dropped for."""
         final = self.instead.copy()  # what a row was dropped for may have been dropped for another later
         while len(further := np.flatnonzero((final >= 0) & (self.instead[final] >= 0))):
             final[further] = self.instead[final[further]]
-        return [self._drop(place, int(final[place])) for place in np.flatnonzero(final >= 0).tolist()]
+        dropped = np.flatnonzero(final >= 0)
+        return [self._drop(place, int(final[place])) for place in dropped.tolist()], final[dropped]
 
     def _drop(self, place: int, final: int) -> Drop:
         row, instead = self._survey.id, int(self.instead[place])

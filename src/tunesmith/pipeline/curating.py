@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
+from tunesmith.base.files import write_json
 from tunesmith.base.parallel import cores, map_chunks
 from tunesmith.base.progress import say
 from tunesmith.data.clean import Clean
 from tunesmith.data.decontaminate import Decontaminator
-from tunesmith.data.dedup import Deduplicated, deduplicate, remove_known
+from tunesmith.data.dedup import Deduplicated, deduplicate, largest_groups, remove_known
 from tunesmith.data.engine import Engine, Staged, StoredRows, Table, labels_of, run_stages, write_rows
 from tunesmith.data.filter import Filter
 from tunesmith.data.items import read_items
@@ -33,6 +34,7 @@ from tunesmith.recipe.curation import Decontaminate, Dedup
 from tunesmith.recipe.data import Data
 
 REPLAYED = "decontaminate, replay"
+DUPLICATES = "duplicates.json"  # the largest groups, for the report
 _TEXTS_AT_ONCE = 200
 
 
@@ -51,12 +53,13 @@ def curated(
     Raises DataError if a stage leaves none.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    (folder.parent / DUPLICATES).unlink(missing_ok=True)
     try:
         table = _staged(rows, data, folder, ledger)
         with StoredRows(table, folder / "rows.arrow") as stored:
             kept = np.arange(len(table))
             if data.dedup:
-                kept = _deduplicated(stored, kept, data, data.dedup, ledger)
+                kept = _deduplicated(stored, kept, data, data.dedup, ledger, folder.parent)
             left = set(kept.tolist())
             yield stored, [label for label in labels_of(table) if label.place in left]
     finally:
@@ -132,11 +135,12 @@ def free_of_items(texts: Sequence[Conversation], asked: Decontaminate, ledger: L
 
 
 def _deduplicated(
-    stored: StoredRows, kept: NDArray[np.int64], data: Data, dedup: Dedup, ledger: Ledger
+    stored: StoredRows, kept: NDArray[np.int64], data: Data, dedup: Dedup, ledger: Ledger, folder: Path
 ) -> NDArray[np.int64]:
     options: dict[str, Any] = dedup.model_dump(include={"exact", "near", "ngram", "semantic", "over"})
     names = [source.name for source in data.sources]
     found = deduplicate(stored, **options, keep=dedup.keep, score=dedup.score, sources=names, workers=cores())
+    write_json(folder / DUPLICATES, largest_groups(stored, found))
     kept = _left(found, kept, "dedup", ledger)
     for number, path in enumerate(dedup.reference, 1):
         reference = read_source(f"reference {number}", path)
