@@ -13,6 +13,7 @@ from tunesmith.pipeline.training import settings_of
 from tunesmith.recipe import load_recipe, shipped_recipes
 from tunesmith.recipe.data import Format
 from tunesmith.recipe.document import parse_value, read_document, to_yaml
+from tunesmith.recipe.evaluation import Metric
 from tunesmith.recipe.models import Recipe
 from tunesmith.recipe.section import Column
 
@@ -155,7 +156,7 @@ evaluate:
         ("data: {sources: [{pocket: 1}], mix: {normalise: true}}", "no effect without `weights`"),
         ("data: {sources: [{pocket: 1}], mix: {strategy: equal, cap: 9}}", "`cap` has no effect"),
         ("data: {sources: [{pocket: 1}], hold_out: {folds: {of: 3, fold: 3}}}", "they are 0 to 2"),
-        ("data: {sources: [{pocket: 1}], hold_out: {items: 0.1, folds: {of: 3}}}", "`items` has no effect beside `folds`"),
+        ("data: {sources: [{pocket: 1}], hold_out: {items: 0.1, folds: {of: 3}}}", "no effect beside `folds`"),
         ("data: {sources: [{pocket: 1}], hold_out: {relatives: flan}}", "`relatives` has no effect without `clusters`"),
         (
             "data: {sources: [{pocket: 9, sample: 5, cluster: c}]}",
@@ -304,8 +305,8 @@ def test_the_schema_describes_every_section():
     schema = Recipe.model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["base"]["description"].startswith("The base model")
-    named = """Bottleneck Clean Data DataEngine Decontaminate Dedup Distill Evaluate EvaluationFile Filter Folds
-    Forgetting Freeze HoldOut Lora Mix Prompt Replay Source Train"""
+    named = """BertScore Bottleneck Clean Coverage Data DataEngine Decontaminate Dedup Distill Evaluate EvaluationFile
+    Filter Folds Forgetting Freeze HoldOut Lora Mix Prompt Replay Source Suite Templates Train"""
     assert set(schema["$defs"]) == set(named.split())
 
 
@@ -319,10 +320,9 @@ def test_the_schema_describes_every_key():
 
 
 def test_formats_columns_and_metrics_are_those_of_the_stages():
-    properties = Recipe.model_json_schema()["$defs"]
     assert set(get_args(Format)) == {shape.name for shape in SHAPES}
     assert set(get_args(Column)) == set(MAP_KEYS)
-    assert set(properties["Evaluate"]["properties"]["metric"]["enum"]) == {"auto", *METRICS}
+    assert set(get_args(Metric)) == {"auto", *METRICS}
 
 
 @pytest.mark.parametrize("name", ["quickstart", "full", "lora", "cluster"])
@@ -345,3 +345,26 @@ def test_paths_of_curation_are_relative_to_the_recipe_too(write, tmp_path):
     assert data.dedup.reference == (str(tmp_path / "known.jsonl"), "hub:a/b")
     assert data.decontaminate.against[0].path == str(tmp_path / "test/*.jsonl")
     assert data.decontaminate.against[0].name == "test"
+
+
+def test_metrics_may_be_given_by_task(tmp_path):
+    path = tmp_path / "r.yaml"
+    text = "data: {sources: [{pocket: 9}]}\nevaluate: {metric: {default: auto, summary: rouge_l, mood: macro_f1}}\n"
+    path.write_text(text)
+    assert dict(load_recipe(str(path)).recipe.evaluate.metric)["mood"] == "macro_f1"
+    path.write_text(text.replace("macro_f1", "macro_f2"))
+    with pytest.raises(RecipeError, match="macro_f2"):
+        load_recipe(str(path))
+
+
+def test_bertscore_and_its_model_come_together(tmp_path):
+    (tmp_path / "bert").mkdir()
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {sources: [{pocket: 9}]}\nevaluate: {metric: bertscore}\n")
+    with pytest.raises(RecipeError, match="needs a model"):
+        load_recipe(str(path))
+    path.write_text("data: {sources: [{pocket: 9}]}\nevaluate: {bertscore: {model: bert}}\n")
+    with pytest.raises(RecipeError, match="no effect where no `metric` is `bertscore`"):
+        load_recipe(str(path))
+    path.write_text("data: {sources: [{pocket: 9}]}\nevaluate: {metric: {x: bertscore}, bertscore: {model: bert}}\n")
+    assert load_recipe(str(path)).recipe.evaluate.bertscore.model == str(tmp_path / "bert")

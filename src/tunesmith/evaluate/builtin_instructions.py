@@ -89,7 +89,7 @@ _ALONE = {
 
 def builtin_instructions() -> list[InstructionItem]:
     """The prompts of the suite, `PER_INSTRUCTION` that start from each instruction."""
-    items = []
+    items: list[InstructionItem] = []
     for name in CHECKS:
         for count in range(PER_INSTRUCTION):
             draw = python_stream(0, "instructions", name, count)

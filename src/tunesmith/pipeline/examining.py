@@ -16,11 +16,18 @@ from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say
 from tunesmith.data.read import read_source, source_files
 from tunesmith.evaluate.answers import Style, answer, sample
+from tunesmith.evaluate.bertscore import BertScore
+from tunesmith.evaluate.builtin_instructions import builtin_instructions
+from tunesmith.evaluate.instructions import (
+    InstructionItem,
+    answer_instructions,
+    instruction_rates,
+    read_instructions,
+)
 from tunesmith.evaluate.language import response_losses, text_bits
 from tunesmith.evaluate.suites import Examined, compare_suite, write_suite
 from tunesmith.evaluate.turns import Question, answer_turns, read_questions
 from tunesmith.pipeline.folder import RunFolder
-from tunesmith.pipeline.measuring import model_scores
 from tunesmith.pipeline.supervising import rules_of
 from tunesmith.recipe.evaluation import Suite
 from tunesmith.recipe.models import Recipe
@@ -137,6 +144,13 @@ def _questions(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     return questions, [question.first for question in questions], ""
 
 
+def _instructions(suite: Suite, recipe: Recipe, tokenizer: Any) -> tuple[Sequence[Any], Sequence[Conversation], str]:
+    """Prompts with instructions in them; the built-in ones where no path is given."""
+    found = read_instructions(suite.name, suite.path) if suite.path else builtin_instructions()
+    items = _first(found, suite, recipe)
+    return items, [item.row for item in items], ""
+
+
 def _first(items: Sequence[Any], suite: Suite, recipe: Recipe) -> list[Any]:
     """As many items as the suite asks for, drawn at random; in their order."""
     if suite.items is None or suite.items >= len(items):
@@ -150,6 +164,7 @@ _READ: Mapping[str, Callable[[Suite, Recipe, Any], Read]] = {
     "loss": _supervised,
     "text": _rows,
     "questions": _questions,
+    "instructions": _instructions,
 }
 
 
@@ -179,6 +194,8 @@ def compared(run: RunFolder, opened: Opened, base: Examined, tuned: Examined) ->
     summary = compare_suite(
         base, tuned, kind=suite.kind, guard=suite.guard, rows=opened.prompts, seed=run.recipe.seed
     ) | {"trained": opened.trained, "left_out": opened.left_out}
+    if suite.kind == "instructions":
+        summary |= instruction_rates(opened.items, base.answers | tuned.answers, run.recipe.seed)
     write_suite(run.path / SUITES / suite.name, summary, base, tuned)
     return summary
 
@@ -188,7 +205,8 @@ Styles = Mapping[str, Style]
 
 def _answers(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
     suite = opened.suite
-    models = model_scores(recipe.evaluate) if suite.metric == "bertscore" else {}
+    given = recipe.evaluate.bertscore if suite.metric == "bertscore" else None
+    models = {"bertscore": BertScore(**given.model_dump())} if given else None
     return Examined(
         answers={
             who: answer(
@@ -224,6 +242,24 @@ def _turns(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: S
     )
 
 
+def _followed(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    suite, items = opened.suite, list[InstructionItem](opened.items)
+    return Examined(
+        answers={
+            who: answer_instructions(
+                model,
+                tokenizer,
+                items,
+                suite=suite.name,
+                style=style,
+                max_new_tokens=suite.max_new_tokens or recipe.evaluate.max_new_tokens,
+                title=f"{suite.name}: {who.replace('_', ', ')}",
+            )
+            for who, style in styles.items()
+        }
+    )
+
+
 def _losses(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
     return Examined(losses=response_losses(model, opened.items, batch_tokens=recipe.train.tokens_per_batch))
 
@@ -240,4 +276,5 @@ _EXAMINE: Mapping[str, Callable[[Any, Any, Opened, Recipe, Styles], Examined]] =
     "loss": _losses,
     "text": _text,
     "questions": _turns,
+    "instructions": _followed,
 }

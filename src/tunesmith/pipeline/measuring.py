@@ -14,6 +14,7 @@ from tunesmith.base.conversation import Conversation
 from tunesmith.base.files import value_hash, write_text
 from tunesmith.base.random import seed_of
 from tunesmith.evaluate.answers import Answer, answer, sample
+from tunesmith.evaluate.bertscore import BertScore
 from tunesmith.evaluate.compare import compare, loss_rows, write_evaluation
 from tunesmith.evaluate.language import Losses, TextBits, response_losses, text_bits
 from tunesmith.model.generate import CACHE_TOKENS
@@ -76,6 +77,8 @@ def _measure(
     model: Any, tokenizer: Any, prepared: Prepared, evaluate: Evaluate, run: RunFolder, styles: Mapping[str, Any]
 ) -> Measured:
     room = run.recipe.train.tokens_per_batch  # what fits in training fits here: less of it helps where memory runs out
+    given = evaluate.bertscore  # read first, so that its faults are told before anything is answered
+    models = {"bertscore": BertScore(**given.model_dump())} if given else None
     answers = {
         who: answer(
             model,
@@ -84,6 +87,8 @@ def _measure(
             style=style,
             max_new_tokens=evaluate.max_new_tokens,
             metric=evaluate.metric,
+            among=[row for rows in prepared.held_out.values() for row in rows],
+            models=models,
             batch_tokens=min(CACHE_TOKENS, CACHED_PER_TRAINED * room),
             title=f"Answering: {who.replace('_', ', ')}",
         )

@@ -11,7 +11,10 @@ from pydantic import Field, model_validator
 from tunesmith.recipe.section import Column, Count, Section, Text, name_of
 
 PromptStyle = Literal["chat", "plain"]
-Metric = Literal["auto", "exact_match", "token_f1", "rouge_l", "number"]
+Metric = Literal[
+    "auto", "exact_match", "token_f1", "number", "rouge_1", "rouge_2", "rouge_l", "rouge_1_stemmed", "rouge_2_stemmed",
+    "rouge_l_stemmed", "accuracy", "bleu", "chrf", "macro_f1", "bertscore"
+]  # fmt: skip
 
 
 class Forgetting(Section):
@@ -30,6 +33,17 @@ class Forgetting(Section):
     def _one_origin(self) -> Forgetting:
         self._exactly_one("path", "pocket")
         return self
+
+
+class BertScore(Section):
+    """The model that computes the metric `bertscore`: how alike two texts are in its contextual embeddings."""
+
+    model: Text
+    """A local folder with the model, as roberta-large: one made for embeddings, not one that is compared here."""
+    layer: Annotated[int, Field(ge=0)] | None = None
+    """Whose output is compared, 0 being the embeddings; by default the best known for a model of this name."""
+    idf: bool = False
+    """Weigh words by how few of the expected responses hold them."""
 
 
 class Suite(Section):
@@ -104,14 +118,27 @@ class Evaluate(Section):
     """Rows per level whose response loss is measured; 0 for none."""
     max_new_tokens: Count = 256
     """Longest answer, in tokens; a longer one is cut, counted, and scored as it is."""
-    metric: Metric = "auto"
-    """By task, `auto` takes `number` for responses with `#### x`, `exact_match` for short ones, or `rouge_l`."""
+    metric: Metric | Mapping[Text, Metric] = "auto"
+    """By task, `auto` takes `number` for responses with `#### x`, `exact_match` for short ones, or `rouge_l`. Or
+    metrics by cluster or task, as `{default: auto, summary: rouge_l}`."""
+    bertscore: BertScore | None = None
+    """The model of the metric `bertscore`."""
     base_styles: Annotated[tuple[PromptStyle, ...], Field(min_length=1)] = ("chat", "plain")
     """How the base model is asked: by the chat template, by a plain prompt, or both, counting the better."""
     forgetting: Forgetting | None = None
     """Plain text on which base and tuned model are compared; by default none."""
     suites: tuple[Suite, ...] = ()
     """Further items to examine both models with: files, or benchmarks."""
+
+    @model_validator(mode="after")
+    def _bertscore_where_it_is_used(self) -> Evaluate:
+        held_out = {self.metric} if isinstance(self.metric, str) else set(self.metric.values())
+        used = "bertscore" in held_out | {suite.metric for suite in self.suites}
+        if used and self.bertscore is None:
+            raise ValueError("`metric: bertscore` needs a model: set `bertscore: {model: FOLDER}`")
+        if not used:
+            self._refuse_without_effect(("bertscore",), "where no `metric` is `bertscore`")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Evaluate:

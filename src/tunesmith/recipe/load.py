@@ -132,7 +132,13 @@ def _with_paths(document: Document, folder: Path) -> Document:
         (("evaluate", "suites"), ("task",)),
     ]
     keys = [(*of, index, *end) for of, end in lists for index in range(len(document.get(of) or ()))]
-    keys += [("data", "replay", "path"), ("evaluate", "forgetting", "path"), *MODELS, ("chat_template",)]
+    keys += [
+        ("data", "replay", "path"),
+        ("evaluate", "forgetting", "path"),
+        ("evaluate", "bertscore", "model"),
+        *MODELS,
+        ("chat_template",),
+    ]
     for key in keys:
         value, place = document.get(key), document.place(key)
         if not isinstance(value, str) or value.startswith("hub:"):
