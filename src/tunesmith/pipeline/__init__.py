@@ -15,6 +15,7 @@ from tunesmith.base.progress import say, track
 from tunesmith.base.ranks import Ranks, joined
 from tunesmith.evaluate.suites import Examined
 from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
+from tunesmith.pipeline.context import check_context
 from tunesmith.pipeline.covering import judge, say_coverage
 from tunesmith.pipeline.examining import compared, examined, open_suites
 from tunesmith.pipeline.folder import RunFolder
@@ -53,6 +54,7 @@ def _run(loaded: LoadedRecipe, path: Path, until: Until, ranks: Ranks, export: P
     with folder.running():
         tokenizer = tokenizer_of(loaded.recipe, load_tokenizer)
         prepared = prepare(folder, tokenizer, export)
+        check_context(loaded.recipe, prepared.store.lengths)
         short = judge(folder)
         if until != "prepare":
             summary = _train_and_measure(folder, prepared, tokenizer, until, ranks)

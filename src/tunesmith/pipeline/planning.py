@@ -24,6 +24,7 @@ from tunesmith.data.ledger import Ledger
 from tunesmith.model.load import load_tokenizer
 from tunesmith.pipeline import advising
 from tunesmith.pipeline.advising import Advice, DataFacts
+from tunesmith.pipeline.context import on_context
 from tunesmith.pipeline.covering import judge
 from tunesmith.pipeline.estimating import (
     TRIAL_SECONDS,
@@ -113,7 +114,8 @@ def foreseen(
         assumed.append(str(error))
     memory = _memory(made, device) if made else None
     speed = _speed(recipe, device, asked, made, row, prepared, tokenizer, assumed)
-    advice = list(_advice(recipe, made, known, row, device, asked, memory))
+    longest = int(prepared.store.lengths.max(initial=0)) if prepared else None
+    advice = [*_advice(recipe, made, known, row, device, asked, memory), *on_context(recipe, longest)]
     # Of several turns the plan has told already, with what is trained of them.
     short = judge(folder) if folder and prepared else []
     advice += [Advice(each.what, each.remedy) for each in short if each.kind != "multi_turn"]
