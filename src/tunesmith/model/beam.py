@@ -127,7 +127,7 @@ class _Search:
         self.ended = not self.paths or (full and self._best_possible(length) <= self.answers[-1][0])
 
     def _best_possible(self, length: int) -> float:
-        return self.paths[0].score / length**self.length_penalty
+        return self.paths[0].score / float(length**self.length_penalty)
 
     def best(self) -> list[int]:
         return list(self.answers[0][1])

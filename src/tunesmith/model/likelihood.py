@@ -148,7 +148,7 @@ def _packed(model: Any, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) ->
 def _scored(head: nn.Module, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """(S,) the log-probability of each target, and whether it is the likeliest token. hidden (S, W)."""
     logs, best = [], []
-    for part, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+    for part, wanted in zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True):
         likely = head(part).float().log_softmax(-1)
         logs.append(likely.gather(1, wanted[:, None])[:, 0])
         best.append(likely.argmax(-1) == wanted)
