@@ -58,9 +58,8 @@ def test_bf16_equals_dense_attention_to_its_precision(window):
 def test_every_token_has_its_place(lengths):
     layout = Layout.of(lengths)
     assert torch.equal(layout.take[layout.place], torch.arange(sum(lengths)))
-    assert sorted([*layout.place.tolist(), *layout.padding.tolist()]) == list(range(len(layout.take)))
     assert sum(n * length for n, length in layout.shapes) == len(layout.take)
-    assert len(layout.padding) <= 0.25 * len(layout.take)
+    assert len(layout.take) - sum(lengths) <= 0.25 * len(layout.take)
     assert layout.boundaries.tolist() == [0, *np.cumsum(lengths)]
 
 

@@ -1,9 +1,9 @@
 """Attention inside the documents of a packed row: no token sees another document, and no mask is ever built.
 
 A packed row lays documents end to end. Inside `packed(layout)`, models loaded with the implementation `NAME` attend
-document by document: on CUDA by the variable-length kernel of PyTorch itself; elsewhere documents of similar length
-are gathered into one causal batch, padded at their end, where under causality no real token looks. Outside of
-`packed` the same name is ordinary SDPA with ordinary masks, so generation, caches and left padding work as ever.
+document by document: on CUDA by the variable-length kernel of PyTorch itself, elsewhere by one causal call for each,
+on views of the row. Outside of `packed` the same name is ordinary SDPA with ordinary masks, so generation, caches and
+left padding work as ever.
 
 Shapes: T tokens of the row, H query heads, K key and value heads, D size of a head, N documents, L longest length.
 """
@@ -25,15 +25,16 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "tunesmith"
 _PADDING = 0.25  # a group of documents may grow by this share of padding before another group is opened
-_SHORT = 512  # up to this length a group's attention weights are kept for the backward pass, as bf16 (N, H, L, L)
+_SHORT = 512  # up to this length a document's attention weights are kept for the backward pass, as bf16 (H, L, L)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the documents of a packed row lie, and how they are gathered into groups of similar length.
 
+    Groups are for models that can't attend within documents (`model.hidden`).
     take (P,): the row's token for each place of the groups laid end to end; padding repeats a real token.
-    place (T,): the place of each of the row's tokens. padding: the places that hold none.
+    place (T,): the place of each of the row's tokens.
     shapes: documents and padded length (N, L) of each group; their products add up to P.
     boundaries (N + 1,): first token of each document, then the row's length, int32. longest: the longest length.
     lengths (N,): of the documents, kept off the device so that whoever asks need not wait for it.
@@ -41,7 +42,6 @@ class Layout:
 
     take: Tensor
     place: Tensor
-    padding: Tensor
     shapes: tuple[tuple[int, int], ...]
     boundaries: Tensor
     longest: int
@@ -67,9 +67,9 @@ class Layout:
         take, real = np.concatenate(takes), np.concatenate(reals)
         place = np.empty(starts[-1], dtype=np.int64)
         place[take[real]] = np.flatnonzero(real)
-        arrays = take, place, np.flatnonzero(~real), starts.astype(np.int32)
-        take_, place_, padding, boundaries = (on_device(array, device) for array in arrays)
-        return cls(take_, place_, padding, tuple(shapes), boundaries, int(lengths.max()), tuple(map(int, lengths)))
+        arrays = take, place, starts.astype(np.int32)
+        take_, place_, boundaries = (on_device(array, device) for array in arrays)
+        return cls(take_, place_, tuple(shapes), boundaries, int(lengths.max()), tuple(map(int, lengths)))
 
 
 def on_device(array: np.ndarray, device: torch.device | str) -> Tensor:
@@ -123,65 +123,32 @@ def _attend_packed(
 ) -> Tensor:
     """Causal attention within documents: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D)."""
     layout = _current
-    assert layout is not None and len(query) == 1 and query.shape[2] == len(layout.place), "not the packed row"
+    assert layout is not None and len(query) == 1 and query.shape[2] == sum(layout.lengths), "not the packed row"
     device = query.device.type
     if torch.is_autocast_enabled(device):  # rotary embeddings have made queries and keys fp32
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     if device == "cuda" and query.dtype != torch.float32 and not dropout:
         return _attend_on_cuda(query, key, value, layout, scale, window)
-    heads = query.shape[1], key.shape[1], value.shape[1]
-    sizes = [n * length for n, length in layout.shapes]
-    gathered = [torch.split(_gather(x, layout), sizes) for x in (query, key, value)]
-    results = []
-    for shape, *parts in zip(layout.shapes, *gathered, strict=True):
-        q, k, v = (part.view(*shape, h, -1).transpose(1, 2) for part, h in zip(parts, heads, strict=True))
-        out = _attend_group(q, k, v, scale, dropout, window)
-        results.append(out.transpose(1, 2).reshape(shape[0] * shape[1], -1))
-    result = _rearrange(torch.cat(results), layout.place, layout.take, layout.padding)
-    return result.view(1, len(layout.place), heads[0], -1)
+    documents = zip(*(torch.split(x, layout.lengths, dim=2) for x in (query, key, value)), strict=True)
+    return torch.cat([_attend_document(*each, scale, dropout, window).transpose(1, 2) for each in documents], dim=1)
 
 
-def _attend_group(q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float, window: int | None) -> Tensor:
-    """Causal attention of a group: q (N, H, L, D), k and v (N, K, L, D) -> (N, H, L, D)."""
-    (n, heads, length, size), shared = q.shape, k.shape[1]
+def _attend_document(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float, window: int | None
+) -> Tensor:
+    """Causal attention of a document of L tokens: q (1, H, L, D), k and v (1, K, L, D) -> (1, H, L, D)."""
+    (_, heads, length, size), shared = q.shape, k.shape[1]
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and length <= _SHORT and not dropout:
         # PyTorch's fused kernel for CPUs is 4 times slower in bf16 than these products, backward included.
         seen = _band(length, window or length, q.device)
         bias = torch.zeros(length, length, dtype=q.dtype).masked_fill_(~seen, -torch.inf).repeat(heads // shared, 1)
-        q = (q * (size**-0.5 if scale is None else scale)).reshape(n * shared, -1, size)
-        k, v = (x.reshape(n * shared, length, -1) for x in (k, v))
-        weights = torch.softmax(torch.baddbmm(bias, q, k.transpose(1, 2)), dim=-1)
-        return torch.bmm(weights, v).view(n, heads, length, -1)
+        q = (q * (size**-0.5 if scale is None else scale)).reshape(shared, -1, size)
+        weights = torch.softmax(torch.baddbmm(bias, q, k[0].transpose(1, 2)), dim=-1)
+        return torch.bmm(weights, v[0]).view(1, heads, length, -1)
     band = _band(length, window, q.device) if window and window < length else None
     return F.scaled_dot_product_attention(
         q, k, v, band, dropout, is_causal=band is None, scale=scale, enable_gqa=heads != shared
     )
-
-
-def _gather(x: Tensor, layout: Layout) -> Tensor:
-    """(1, H, T, D) -> (P, H * D). The gradient at padding is exactly zero, so none of it is lost on the way back."""
-    rows = x[0].transpose(0, 1).reshape(x.shape[2], -1)
-    return _rearrange(rows, layout.take, layout.place)
-
-
-def _rearrange(x: Tensor, index: Tensor, back: Tensor, blank: Tensor | None = None) -> Tensor:
-    """`x[index]`, whose gradient is taken by `back` and is zero in the rows `blank`."""
-    result: Tensor = _Rearrange.apply(x, index, back, blank)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _Rearrange(torch.autograd.Function):
-    """A gather both ways, since the gradient that PyTorch has for indexing is a slow scatter-add."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, blank: Tensor | None) -> Tensor:
-        ctx.back, ctx.blank = back, blank
-        return x.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        result = gradient.index_select(0, ctx.back)
-        return result if ctx.blank is None else result.index_fill_(0, ctx.blank, 0), None, None, None
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
