@@ -24,6 +24,8 @@ class RunFiles:
     recipe: str = ""
     steps: list[Fields] = field(default_factory=list)
     drops: list[Fields] = field(default_factory=list)
+    coverage: Fields = field(default_factory=dict)
+    duplicates: list[Fields] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
     mixture: Fields = field(default_factory=dict)
     tokens: Fields = field(default_factory=dict)
@@ -56,6 +58,8 @@ def load_run(folder: Path) -> RunFiles:
         recipe=read("recipe.yaml", _text, ""),
         steps=[step for step in read("ledger/steps.json", _json, []) if isinstance(step, dict)],
         drops=read("ledger/drops.parquet", _rows, []),
+        coverage=read("data/coverage.json", _json, {}),
+        duplicates=[group for group in read("data/duplicates.json", _json, []) if isinstance(group, dict)],
         places=read("ledger/places.parquet", _place_counts, {}),
         mixture=read("ledger/mixture.json", _json, {}),
         tokens=read("tokens/summary.json", _json, {}),

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tunesmith.base.errors import UserError
 from tunesmith.base.files import write_text
-from tunesmith.report import answers, comparison, provenance, verdict, words
+from tunesmith.report import answers, comparison, data, provenance, verdict, words
 from tunesmith.report.charts import bar, compact, scale_labels
 from tunesmith.report.load import RunFiles, at, fields_at, load_run, number
 from tunesmith.report.suites import suite_rows
@@ -68,7 +68,7 @@ def render(run: RunFiles) -> str:
             forgetting=lost,
             answered=answered,
             training=training(run.metrics),
-            data=provenance.data_of(run),
+            data=provenance.data_of(run) | data.pages_of(run),
             run_mixture=run.mixture,
             tokens=run.tokens,
             run=run.run,
@@ -116,7 +116,8 @@ def _shown(value: Any) -> Any:
 
 def style_sheet(answered: answers.SideBySide | None = None) -> str:
     """The style sheet, with one rule for each level and cluster that answers can be filtered by."""
-    style = resources.files("tunesmith.report").joinpath("style.css").read_text(encoding="utf-8")
+    sheets = (resources.files("tunesmith.report").joinpath(name) for name in ("style.css", "data.css"))
+    style = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     if answered is None:
         return style
     keys = [f"level-{i}" for i in range(len(answered.levels))] + [f"cluster-{i}" for i in range(len(answered.clusters))]

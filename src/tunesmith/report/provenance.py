@@ -126,15 +126,19 @@ def places(counts: dict[str, int]) -> list[tuple[str, int, Markup]]:
 def mixture(found: Fields) -> tuple[Table[Group], list[float]]:
     """The groups, largest planned share first, and the ticks of their common scale."""
     groups = [(str(name), group) for name, group in fields_at(found, "groups").items() if isinstance(group, dict)]
-    largest = max([number(group, key) or 0.0 for _, group in groups for key in ("planned", "share")], default=0.0)
-    ticks = charts.nice_ticks(0.0, largest or 1.0)
-    made = [_group(name, group, ticks) for name, group in groups]
+    unit = "tokens" if at(found, "unit") == "tokens" else "rows"
+    there = sum(count(group, unit) for _, group in groups)
+    before = {name: count(group, unit) / there if there else 0.0 for name, group in groups}
+    shares = [number(group, key) or 0.0 for _, group in groups for key in ("planned", "share")]
+    ticks = charts.nice_ticks(0.0, max([*shares, *before.values()], default=0.0) or 1.0)
+    made = [_group(name, group, before[name], ticks) for name, group in groups]
     return shortened(sorted(made, key=lambda group: -(group.planned or 0.0))), ticks
 
 
-def _group(name: str, group: Fields, ticks: Sequence[float]) -> Group:
+def _group(name: str, group: Fields, before: float, ticks: Sequence[float]) -> Group:
     planned, share = number(group, "planned"), number(group, "share")
-    known = [(kind, value) for kind, value in (("planned", planned), ("drawn", share)) if value is not None]
+    values = (("before", before), ("planned", planned), ("drawn", share))
+    known = [(kind, value) for kind, value in values if value is not None]
     marks = [Mark(kind, value, title=f"{kind} {percent(value)}") for kind, value in known]
     return Group(
         name=name,
