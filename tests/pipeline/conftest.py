@@ -27,6 +27,14 @@ def recipe(tmp_path):
     return lambda *overrides: _loaded(tmp_path, *overrides)
 
 
+@pytest.fixture
+def recipe_file(tmp_path):
+    """The path of a small recipe."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return str(path)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The folder of a finished run; copy it before changing it."""

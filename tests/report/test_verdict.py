@@ -117,7 +117,7 @@ def test_rows_come_worst_first_and_long_tables_keep_both_ends() -> None:
     assert names[0] == "c000" and names[-1] == "c099" and names == sorted(names)
     assert len(names) + table.omitted == 100
     losses = {
-        name: {"n": 5, "base": 2.0, "tuned": 2.0 + d, "difference": {"mean": d, "low": d, "high": d}}
+        name: {"n": 5, "base": 2.0, "tuned": 2.0 + d, "difference": {"mean": d, "low": d - 0.1, "high": d + 0.1}}
         for name, d in (("fell", -1.0), ("rose", 0.5))
     }
     levels, ticks = comparison.loss_levels({"loss": {"new_items": {"overall": losses["fell"], "clusters": losses}}})

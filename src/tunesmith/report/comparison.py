@@ -162,11 +162,11 @@ def loss_row(name: str, row: Fields, ticks: Sequence[float]) -> Row:
 
 
 def judge(difference: Estimate | None, *, lower_is_better: bool = False) -> Judgement | None:
-    """Better or worse only if the whole interval is on that side of no change."""
+    """Better or worse only if the whole interval is on that side of no change; one item alone has no interval."""
     if difference is None:
         return None
     low, high = difference.low, difference.high
-    if low is None or high is None or low <= 0 <= high:
+    if low is None or high is None or low == high or low <= 0 <= high:
         return "unclear"
     return "better" if (high < 0) == lower_is_better else "worse"
 

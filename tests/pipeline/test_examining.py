@@ -1,0 +1,114 @@
+"""Suites of a recipe: read before anything is spent, the same items for both models, guards that end the run."""
+
+import json
+
+import pytest
+
+from tunesmith.base.errors import DataError, LimitBroken, RecipeError, UserError
+from tunesmith.pipeline import run
+from tunesmith.report.load import load_run
+from tunesmith.report.suites import suite_rows
+
+QUESTIONS = [{"question_id": n, "category": "a", "turns": [f"Name {n} birds.", "Now one more."]} for n in range(3)]
+
+
+def suites(*given):
+    return "evaluate.suites=" + json.dumps(given)
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(name, rows):
+        path = tmp_path / name
+        path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+def test_every_kind_of_suite_is_measured_compared_and_reported(recipe, files, tmp_path):
+    rows = [{"instruction": f"What is {n} plus 1?", "output": f"It is {n + 1}."} for n in range(12)]
+    given = [
+        {"path": files("sums.jsonl", rows), "metric": "number", "items": 8, "max_new_tokens": 8},
+        {"path": files("sums2.jsonl", rows), "kind": "loss"},
+        {
+            "path": files("plain.txt", ["The fox went out on a chilly night.\n\nIt prayed for the moon.\n"]),
+            "kind": "text",
+        },
+        {"path": files("talk.jsonl", QUESTIONS), "kind": "questions", "max_new_tokens": 4},
+    ]
+    assert run(recipe(suites(*given)), tmp_path / "run") == 0
+    summary = json.loads((tmp_path / "run/evaluation/summary.json").read_text())
+    found = summary["suites"]
+    assert {name: (one["kind"], one["n"]) for name, one in found.items()} == {
+        "sums": ("answers", 8),
+        "sums2": ("loss", 12),
+        "plain": ("text", found["plain"]["n"]),
+        "talk": ("questions", 3),
+    }
+    folder = tmp_path / "run/evaluation/suites"
+    items = [json.loads(line) for line in (folder / "sums/items.jsonl").read_text().splitlines()]
+    assert len(items) == 8 and {item["metric"] for item in items} == {"number"}
+    assert found["sums"]["tuned"]["mean"] == pytest.approx(sum(item["scores"]["tuned"] for item in items) / 8)
+    talk = [json.loads(line) for line in (folder / "talk/answers_tuned.jsonl").read_text().splitlines()]
+    assert [one["question_id"] for one in talk] == ["0", "1", "2"] and all(len(one["answers"]) == 2 for one in talk)
+    assert [row.name for row in suite_rows(load_run(tmp_path / "run").evaluation)] == list(found)
+    assert "sums2" in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_broken_guard_ends_the_run_with_the_report_written(recipe, files, tmp_path):
+    text = files("plain.txt", ["Zymurgy qualms vex jocund sphinxes.\n"])
+    replayed = ["train.learning_rate=0.05", "data.replay=null"]
+    with pytest.raises(LimitBroken, match=r"plain got worse by .*guard is 0.0%"):
+        run(recipe(suites({"path": text, "kind": "text", "guard": 0.0}), *replayed), tmp_path / "run")
+    assert "broken" in (tmp_path / "run/report.html").read_text()
+
+
+def test_items_that_are_trained_are_refused_or_counted(recipe, files, tmp_path):
+    rows = [{"instruction": f"Say {word} twice.", "output": f"{word} {word}"} for word in "red blue green".split()]
+    data = files("mine.jsonl", rows * 4 + [{"instruction": f"Say it {n} times.", "output": "no"} for n in range(40)])
+    exam = files("exam.jsonl", [*rows, {"instruction": "Say nothing at all.", "output": "."}])
+    source = f"data.sources={json.dumps([{'path': data}])}"
+    held = ["data.hold_out={items: 0.2}", "data.replay=null"]
+    with pytest.raises(UserError, match=r"of its 4 items ask what the model is trained on.*decontaminate"):
+        run(recipe(source, *held, suites({"path": exam})), tmp_path / "run")
+    assert not (tmp_path / "run/model").exists()
+    allowed = suites({"path": exam, "allow_trained": True, "max_new_tokens": 4})
+    assert run(recipe(source, *held, allowed), tmp_path / "run") == 0
+    summary = json.loads((tmp_path / "run/evaluation/summary.json").read_text())
+    assert 1 <= summary["suites"]["exam"]["trained"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "told"),
+    [
+        ([{"instruction": "Name a bird."}], {}, "(?s)none of the 1 items.*reference response"),
+        ([{"prompt": "Name a bird."}], {"kind": "questions"}, "no question.*turns"),
+        (["{broken\n"], {"kind": "questions"}, "no question"),
+        (["not json\n"], {}, "none of the 1 items"),
+    ],
+)
+def test_a_file_in_an_unknown_shape_is_refused_before_anything_is_spent(recipe, files, tmp_path, rows, more, told):
+    with pytest.raises(DataError, match=told):
+        run(recipe(suites({"path": files("bad.jsonl", rows)} | more)), tmp_path / "run")
+    assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/evaluation/base.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"kind": "benchmark"}, "needs a `task`"),
+        ({"kind": "loss"}, "needs a `path`"),
+        ({"path": "a.jsonl", "task": "arc"}, "`task` has no effect"),
+        ({"path": "a.jsonl", "kind": "text", "metric": "number"}, "`metric` has no effect"),
+        ({"path": "a.jsonl", "kind": "questions", "guard": 0.1}, "`guard` has no effect"),
+    ],
+)
+def test_a_suite_that_means_nothing_is_a_fault_of_the_recipe(recipe, given, told):
+    with pytest.raises(RecipeError, match=told):
+        recipe(suites(given))
+
+
+def test_two_suites_of_one_name_are_a_fault(recipe):
+    with pytest.raises(RecipeError, match="several suites are called a"):
+        recipe(suites({"path": "x/a.jsonl"}, {"path": "y/a.jsonl"}))
