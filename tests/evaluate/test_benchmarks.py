@@ -1,0 +1,177 @@
+"""lm-evaluation-harness on a model loaded here, against its own HFLM: same tasks, same figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tunesmith.base.errors import UserError
+from tunesmith.base.random import python_stream
+from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks
+from tunesmith.evaluate.choice import ChoiceItem, choose
+from tunesmith.model.load import LoadedModel, load_base
+from tunesmith.pocket import tasks as pocket
+
+lm_eval = pytest.importorskip("lm_eval", reason="lm-eval, an extra, is not installed")
+pytestmark = [
+    pytest.mark.slow,  # importing lm-eval alone takes seconds
+    pytest.mark.filterwarnings("ignore"),  # of lm-eval and datasets, which are not ours
+]
+
+CHOICES = """task: our_choices
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}\\n\\nAnswer:"
+doc_to_choice: options
+doc_to_target: answer
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}, {{metric: acc_bytes}}, {{metric: acc_mutual_info}}]
+"""
+ANSWERS = """task: our_answers
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{options[answer]}}}}"
+generation_kwargs: {{until: ["\\n", "the"], max_gen_toks: 24, {more}}}
+metric_list: [{{metric: exact_match}}]
+"""
+TEXTS = """task: our_texts
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{question}}}} {{{{options}}}}"
+metric_list: [{{metric: word_perplexity}}, {{metric: bits_per_byte}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    torch.set_num_threads(1)
+    return load_base("pocket")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    draw, made = python_stream(0, "items"), []
+    written = list(pocket.conversations(0, 400))
+    for row in written[:40]:
+        options = [row.response, *draw.sample(sorted({one.response for one in written} - {row.response}), 3)]
+        draw.shuffle(options)
+        made.append({"question": row.prompt[-1].content, "options": options, "answer": options.index(row.response)})
+    return made
+
+
+def task(folder: Path, text: str, rows: list[dict[str, Any]], **more: str) -> Path:
+    data = folder / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = folder / "task.yaml"
+    path.write_text(text.format(data=data, **more), encoding="utf-8")
+    return path
+
+
+def theirs(loaded: LoadedModel, path: Path, name: str, **options: Any) -> dict[str, Any]:
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    model = AutoModelForCausalLM.from_pretrained(loaded.path, dtype=torch.float32).eval()
+    found = simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=loaded.tokenizer, batch_size=8),
+        tasks=[name],
+        task_manager=TaskManager(include_path=str(path.parent)),
+        bootstrap_iters=0,
+        **options,
+    )
+    return {"metrics": found["results"][name], "samples": found["samples"][name]}
+
+
+def check(ours: BenchmarkResult, reference: dict[str, Any]) -> None:
+    assert ours.metrics
+    for metric, value in ours.metrics.items():
+        assert value == pytest.approx(reference["metrics"][f"{metric},none"], rel=1e-5), metric
+
+
+def test_choices_are_those_of_hflm_and_of_our_own_scoring(
+    loaded: LoadedModel, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = task(tmp_path, CHOICES, rows)
+    ours = run_benchmarks(loaded.model, loaded.tokenizer, [path], shots=0)[0]
+    reference = theirs(loaded, path, "our_choices", num_fewshot=0)
+    check(ours, reference)
+    assert set(ours.metrics) == {"acc", "acc_norm", "acc_bytes", "acc_mutual_info"} and len(ours.items) == len(rows)
+    for item, sample in zip(ours.items, sorted(reference["samples"], key=lambda one: one["doc_id"]), strict=True):
+        assert item.prompt == sample["arguments"][0][0] and item.scores["acc"] == sample["acc"]
+
+    items = [
+        ChoiceItem(f"x:{n}", pocket_prompt(row["question"]), tuple(row["options"]), row["answer"])
+        for n, row in enumerate(rows)
+    ]
+    own = choose(loaded.model, loaded.tokenizer, items, style="plain")
+    if loaded.tokenizer.bos_token_id is None:  # else our plain prompts begin with it, and HFLM's don't
+        names = {"raw": "acc", "characters": "acc_norm", "bytes": "acc_bytes", "unconditional": "acc_mutual_info"}
+        for ours_name, name in names.items():
+            assert sum(one.correct[ours_name] for one in own) / len(own) == pytest.approx(ours.metrics[name])
+
+
+def pocket_prompt(question: str) -> tuple[Any, ...]:
+    from tunesmith.base.conversation import Message
+
+    return (Message("user", question),)
+
+
+@pytest.mark.parametrize("more", ["do_sample: false", "num_beams: 3"])
+def test_answers_are_those_of_hflm(loaded: LoadedModel, rows: list[dict[str, Any]], tmp_path: Path, more: str) -> None:
+    path = task(tmp_path, ANSWERS, rows[:12], more=more)
+    ours = run_benchmarks(loaded.model, loaded.tokenizer, [path])[0]
+    reference = theirs(loaded, path, "our_answers")
+    answers = [sample["filtered_resps"][0] for sample in sorted(reference["samples"], key=lambda one: one["doc_id"])]
+    assert [item.response for item in ours.items] == answers
+    assert len(set(answers)) > 3
+    check(ours, reference)
+
+
+def test_whole_texts_are_scored_as_by_hflm(loaded: LoadedModel, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    long = [{**row, "question": " ".join(one["question"] for one in rows)} for row in rows[:2]]
+    path = task(tmp_path, TEXTS, [*long, *rows[:6]])
+    tokens = len(loaded.tokenizer(long[0]["question"]).input_ids)
+    assert tokens > loaded.model.config.max_position_embeddings, "the long texts should need several windows"
+    check(run_benchmarks(loaded.model, loaded.tokenizer, [path])[0], theirs(loaded, path, "our_texts"))
+
+
+def test_through_the_chat_template_with_examples(
+    loaded: LoadedModel, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = task(tmp_path, CHOICES, rows[:10])
+    ours = run_benchmarks(loaded.model, loaded.tokenizer, [path], chat=True, shots=1, limit=8, seed=7)[0]
+    seeds = {f"{name}_seed": 7 for name in ("random", "numpy_random", "torch_random", "fewshot_random")}
+    given = {"num_fewshot": 1, "limit": 8, "apply_chat_template": True, "fewshot_as_multiturn": True}
+    reference = theirs(loaded, path, "our_choices", **given, **seeds)
+    check(ours, reference)
+    prompts = [sample["arguments"][0][0] for sample in sorted(reference["samples"], key=lambda one: one["doc_id"])]
+    assert ours.shots == 1 and [item.prompt for item in ours.items] == prompts
+
+
+def test_what_cannot_be_done_is_said(loaded: LoadedModel, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    def refused(tasks: list[Any]) -> str:
+        with pytest.raises(UserError) as error:
+            run_benchmarks(loaded.model, loaded.tokenizer, tasks)
+        return str(error.value)
+
+    assert "no such task" in refused(["no such task"]) and "none that lm-eval knows" in refused(["no such task"])
+    assert "no such file" in refused([tmp_path / "missing.yaml"])
+    path = task(tmp_path, ANSWERS, rows[:2], more="repetition_penalty: 1.3")
+    assert "repetition_penalty" in refused([path])
+    path.write_text(path.read_text().replace("data.jsonl", "gone.jsonl").replace("repetition_penalty: 1.3", ""))
+    assert "can't be read" in refused([path])
+    path.write_text("dataset_path: json\n")
+    assert "names no task" in refused([path])
