@@ -226,7 +226,11 @@ def test_why_tells_a_rows_story(command):
     ledger.step("read", 2, 1, [Drop("a:1", "read", "no_response", "column answer is empty")])
     ledger.place(["a:2"], "train")
     ledger.save()
-    assert command("why", "one", "a:1")[1] == "a:1: dropped by stage read: no_response (column answer is empty)\n"
+    told = command("why", "one", "a:1")[1].splitlines()
+    assert told[-1] == "a:1: dropped by stage read: no_response (column answer is empty)"
+    assert json.loads(command("why", "one", "a:1", "--json")[1])["drop"]["reason"] == "no_response"
+    assert "no_response" in command("why", "one")[1] and "train" in command("why", "one")[1]
+    assert command("why", "one", "a:1", "--reason", "x")[0] == 2
     assert "train" in command("why", "runs/one", "a:2")[1]
     code, _, err = command("why", "one", "a:3")
     assert code == 2 and "no row a:3" in err

@@ -234,24 +234,18 @@ def why(
     row: Annotated[str | None, typer.Argument(metavar="[ROW]", help="The row's id, SOURCE:LINE.")] = None,
     reason: Annotated[str | None, typer.Option(help="Instead of a row: examples of this reason for dropping.")] = None,
     sample: Annotated[int, typer.Option(min=1, help="How many examples.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")] = False,
 ) -> None:
-    """What became of a row: each change, dropped where and why, or kept for what. Or rows dropped for a reason."""
+    """What became of a row, from its line to the steps that train on it; rows dropped for a reason; or all reasons."""
     from tunesmith.base.errors import UserError
     from tunesmith.base.runs import find_run
-    from tunesmith.data.ledger import Ledger
 
-    if (row is None) == (reason is None):
+    if row is not None and reason is not None:
         raise UserError("name a row (tunesmith why RUN alpaca:17), or a reason (--reason near_duplicate): one of them.")
-    ledger = Ledger.load(find_run(run) / "ledger")
-    for drop in ledger.examples(reason, sample) if reason else ():
-        typer.echo(f"{drop.row}: dropped by stage {drop.stage}" + (f": {drop.detail}" if drop.detail else ""))
-    story = ledger.story(row) if row else []
-    if row and not story:
-        raise UserError(
-            f"the run has no row {row}. A row's id is the name of its source and its line, as in alpaca:17."
-        )
-    for sentence in story:
-        typer.echo(f"{row}: {sentence}")
+    folder = find_run(run)
+    from tunesmith.pipeline.explaining import explain
+
+    raise typer.Exit(explain(folder, row, reason, sample, as_json))
 
 
 @app.command(rich_help_panel=LOOK)

@@ -8,7 +8,7 @@ from transformers import LlamaConfig
 
 from tunesmith.base.errors import TunesmithError, UserError
 from tunesmith.base.files import read_json
-from tunesmith.pipeline.gpus import GIB, device_named
+from tunesmith.pipeline.gpus import GIB, device_named, process_memory, watch_memory
 from tunesmith.pipeline.planning import Asked, explaining_memory, foreseen, plan
 from tunesmith.pipeline.preparing import Prepared
 from tunesmith.recipe import load_recipe
@@ -48,6 +48,7 @@ def test_a_plan_tells_what_the_run_will_do_and_leaves_it_alone(load, tmp_path, c
     time = found["time"]
     assert time["seconds"] == pytest.approx(found["data"]["tokens"] / time["tokens_per_second"])
     assert "measured here" in time["how"]
+    assert found["memory"]["taken"] > found["memory"]["weights"] + found["memory"]["optimizer"]
     said = " ".join(warning["what"] for warning in found["warnings"])
     assert "optimizer step" in said and "longer than max_length" in said and "learning_rate" not in said
     assert not any((tmp_path / "run" / part).exists() for part in ("model", "checkpoints", "metrics.jsonl"))
@@ -55,6 +56,21 @@ def test_a_plan_tells_what_the_run_will_do_and_leaves_it_alone(load, tmp_path, c
     out = capsys.readouterr().out
     assert again == 0 and "time is not known" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_memory_that_was_taken_since():
+    most = watch_memory()
+    before = process_memory()
+    held = torch.ones(64 << 20, dtype=torch.uint8)
+    del held
+    gone = most()
+    assert gone is None or 0.9 < (gone - before) / (64 << 20) < 1.5
+
+
+def test_without_a_trial_the_range_of_what_is_taken_is_told(load):
+    for method, words in (("full", "1.5 to 1.9 times"), ("lora", "2.6 to 4.8 times")):
+        assert words in " ".join(planned(load(f"train.method={method}").recipe)["assumed"])
+    assert "times" not in " ".join(planned(load("train.low_memory=true").recipe)["assumed"])
 
 
 def test_without_data_rows_are_taken_to_be_full(load):

@@ -7,7 +7,7 @@ import glob as globbing
 import heapq
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -183,7 +183,7 @@ class _Reader:
 
     def conversations(self, files: tuple[Path, ...]) -> Iterator[Conversation]:
         """The readable rows of all files; the others go to `rejected`."""
-        for file, label in zip(files, _labels_of(files), strict=True):
+        for file, label in zip(files, labels_of_files(files), strict=True):
             records = read_records(file)
             for record in self._peeked(records, file) if self.phrasings else records:
                 yield from self._rows(record, f"{self.name}:{label}{record.number}")
@@ -320,7 +320,7 @@ def _sampled(rows: Iterator[Conversation], size: int, seed: int, rejected: list[
     return [row for _, _, row in sorted(heap, key=lambda entry: -entry[1])]
 
 
-def _labels_of(files: tuple[Path, ...]) -> list[str]:
+def labels_of_files(files: Sequence[Path]) -> list[str]:
     """What a row's id says of its file: nothing for a lone file, otherwise the path below what all have in common."""
     if len(files) == 1:
         return [""]

@@ -29,7 +29,7 @@ from tunesmith.pipeline.examining import TRAINED, trained_prompts
 from tunesmith.pipeline.exporting import KEPT, export, has_rows, refuse_other_folder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inputs import Input, inputs_of, refuse_changed, write_inputs
-from tunesmith.pipeline.mixing import REPLAY, members_of, mixture_of, summary_of, times_drawn
+from tunesmith.pipeline.mixing import REPLAY, Members, members_of, mixture_of, summary_of, times_drawn
 from tunesmith.pipeline.splitting import HELD_OUT, VALIDATION, save_worked, split_rows, worked_rows
 from tunesmith.pipeline.supervising import RULES, supervise
 from tunesmith.pocket import corpus, tasks
@@ -249,13 +249,12 @@ def _documents(place: Replay | Forgetting, name: str, seed: int, ledger: Ledger)
 # Mixing and planning, from the files that preparing wrote
 
 
-def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
-    store = TokenStore.open(run.path / "tokens" / "store")
-    held_out: dict[str, list[Conversation]] = {side: [] for side in HELD_OUT}
-    for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
-        name, _, row = line.partition("\t")
-        held_out[name].append(Conversation.from_json(row))
-    members = members_of(store, [row.id for side in held_out.values() for row in side], worked_rows(run))
+def planned(run: RunFolder, store: TokenStore, held_out: Sequence[str]) -> tuple[Members, dict[str, Any], DataPlan]:
+    """What may be trained on, the mixture, and the plan of every step: a pure function of the recipe and the store.
+
+    held_out: the ids of the rows that are not trained on.
+    """
+    members = members_of(store, held_out, worked_rows(run))
     order, mixture = mixture_of(run.recipe, members)
     train = run.recipe.train
     plan = plan_epochs(
@@ -266,6 +265,16 @@ def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
         epochs=train.epochs,
         seed=run.recipe.seed,
     )
+    return members, mixture, plan
+
+
+def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
+    store = TokenStore.open(run.path / "tokens" / "store")
+    held_out: dict[str, list[Conversation]] = {side: [] for side in HELD_OUT}
+    for line in (run.path / "data" / "held_out.tsv").read_text(encoding="utf-8").split("\n")[:-1]:
+        name, _, row = line.partition("\t")
+        held_out[name].append(Conversation.from_json(row))
+    members, mixture, plan = planned(run, store, [row.id for side in held_out.values() for row in side])
     write_json(run.path / "ledger" / "mixture.json", mixture)
     save_draws(run.path / "ledger", members.names, times_drawn(plan, members, len(store)))
     repeats = (mixture["replay"] or {}).get("repeats", 0.0)
@@ -278,7 +287,9 @@ def open_prepared(run: RunFolder, tokenizer: Any) -> Prepared:
         "chat_template": tokenizer.chat_template,
         "stop_tokens": tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)),
     }
-    write_json(run.path / "tokens" / "summary.json", summary_of(store, plan, train.tokens_per_batch) | template)
+    write_json(
+        run.path / "tokens" / "summary.json", summary_of(store, plan, run.recipe.train.tokens_per_batch) | template
+    )
     validation = held_out.pop(VALIDATION)
     return Prepared(store, held_out, read_json(run.path / "data" / "texts.json"), plan, validation)
 
