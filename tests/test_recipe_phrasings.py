@@ -81,6 +81,7 @@ templates:
         (GOOD.replace("task: nli", "task: nli\nlabel_is: number"), "`label_is` has no effect"),
         (GOOD.replace("options: [yes, maybe, no]", "layout: words"), "`layout` has no effect"),
         (GOOD.replace("{{option}}", "{{letter}}"), "give it `layout: letters`"),
+        (GOOD + "    when: letter == 'A'\n", "of a row's options it may name `option`"),
         (GOOD + "    reasoning: '{{r}}'\n", "its `kind` is worked"),
         (GOOD + GOOD.partition("templates:\n")[2], "several templates are called a"),
     ],
@@ -173,7 +174,7 @@ def test_shipped_choices(tmp_path):
         for row in rendered(tmp_path, "choices", table, shuffle_options=shuffle):
             right = ["north", "south", "east", "west"][int(row.id.split(":")[1].split(".")[0]) - 1]
             asked = row.messages[0].content
-            if row.phrasing == "answer_with_the_letter":
+            if row.phrasing in ("answer_with_the_letter", "quiz"):
                 assert f"{row.response}. {right}" in asked.split("\n")
             elif row.phrasing == "write_the_question":
                 assert row.response.startswith("Q") and f'"{right}"' in asked and f"- {right}" not in asked

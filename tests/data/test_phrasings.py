@@ -177,6 +177,19 @@ def test_columns_of_a_table_may_have_other_names():
     assert [message.content for message in draft.messages] == ["0: why", "because"]
 
 
+def test_a_template_may_be_for_rows_of_one_option():
+    options = Options(compile_expression("a"), {"0": "no", "1": "yes"})
+    made = phrasings(template("p", when="option == 'yes'"), template("q", when="option != 'yes'"), options=options)
+    assert drawn(made, {"q": "x", "a": "1"}, "s:1") == drawn(made, {"q": "x", "a": 1}, "s:1") == ["p"]
+    assert drawn(made, {"q": "x", "a": "0"}, "s:1") == ["q"]
+    for label, reason in (("7", "label_outside_options"), (None, "missing_column")):
+        with pytest.raises(Rejected) as fault:
+            made.render({"q": "x", "a": label}, "s:1")
+        assert fault.value.reason == reason
+    assert made.reads == {"q", "a"}
+    made.check_columns({"q", "a"}, "t")
+
+
 # In a source
 
 

@@ -104,13 +104,14 @@ class Phrasings:
         self.file = file
         self.drawing = drawing
         options = file.options
+        self._made = frozenset(listing.NAMES if options else ())
         self._needed = {template.name: self._columns_of(template) for template in file.templates}
         self._asked = frozenset().union(*self._needed.values())
         asking = [template for template in file.templates if template.kind != "inverted"] or file.templates
         prompts = frozenset().union(*(template.prompt.names for template in asking)) - set(listing.NAMES)
         self._question = sorted(prompts | (options.own.names if options and options.own else frozenset()))
         conditions = (template.when.names for template in file.templates if template.when)
-        self.reads = frozenset().union(self._asked, file.optional, *conditions)
+        self.reads = frozenset().union(self._asked, file.optional, *conditions) - self._made
         self.used = self.reads | {drawing.columns[name] for name in self.reads if name in drawing.columns}
 
     @property
@@ -129,7 +130,7 @@ class Phrasings:
         there = {*there, *self.drawing.columns, *self.file.optional}
         for template in self.file.templates:
             wanted = self._needed[template.name] | (template.when.names if template.when else frozenset())
-            for column in sorted(wanted - there):
+            for column in sorted(wanted - there - self._made):
                 raise DataError(
                     f"template {template.name} of {self.file.name} names column {column!r}, and {table} lacks it, so "
                     f"nothing was read. {nearest(column, there)} If another column holds it, say so: "
@@ -184,8 +185,8 @@ class Phrasings:
         """The columns without which a template can't be rendered."""
         options = self.file.options
         names = template.names
-        if options and template.takes_options:
-            names = (names - set(listing.NAMES)) | options.names
+        if options and not self._made.isdisjoint(names | (template.when.names if template.when else frozenset())):
+            names = (names - self._made) | options.names
         return names - self.file.optional
 
     def _fitting(self, values: dict[str, Any]) -> list[PromptTemplate]:
@@ -196,13 +197,24 @@ class Phrasings:
             names = ", ".join(sorted(empty))
             raise Rejected("missing_column", f"nothing in column {names}, and every template needs it, or one of these")
         try:
-            found = [template for template in filled if _is_for(template, values)]
+            found = [template for template in filled if self._is_for(template, values)]
         except _FAULTS as fault:
             raise Rejected("template_failed", f"`when`: {fault}") from fault
         if not found:
             detail = f"nothing in column {', '.join(sorted(empty))}, and " if empty else ""
             raise Rejected("no_template_fits", f"{detail}no `when` is true of the row")
         return found
+
+    def _is_for(self, template: PromptTemplate, values: dict[str, Any]) -> bool:
+        if not template.when:
+            return True
+        names, options = template.when.names, self.file.options
+        if options and "option" in names:
+            words, right = options.of(values)
+            values = {**values, "option": words[right]}
+        # A row may lack a column that only some have: empty then, so that `when: input` is no error.
+        lacking = {name: "" for name in names if is_missing(values.get(name))}
+        return bool(template.when({**values, **lacking} if lacking else values))
 
     def _drawn(self, fitting: Sequence[PromptTemplate], id: str) -> list[PromptTemplate]:
         """The templates drawn for a row, in the order of the draw."""
@@ -269,11 +281,3 @@ class Phrasings:
     def _texts(self, template: PromptTemplate, values: dict[str, Any]) -> Iterable[str]:
         """The row's texts beside the options."""
         return (value for name in template.names if isinstance(value := values.get(name), str))
-
-
-def _is_for(template: PromptTemplate, values: dict[str, Any]) -> bool:
-    if not template.when:
-        return True
-    # A row may lack a column that only some have: empty then, so that `when: input` is no error.
-    lacking = {name: "" for name in template.when.names if is_missing(values.get(name))}
-    return bool(template.when({**values, **lacking} if lacking else values))

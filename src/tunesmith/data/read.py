@@ -285,10 +285,14 @@ class _Reader:
         return "; ".join(parts) or "nothing that could be decoded"
 
     def drawn(self) -> str:
-        """How many rows a table gave, and how often each prompt template was drawn."""
-        most = [f"{name} {count:,}" for name, count in self.phrased.most_common(12)]
-        listed = ", ".join(most) + (", …" if len(self.phrased) > len(most) else "")
-        return f"{self.lines:,} rows of the table gave {self.read:,}, of which by template: {listed or 'none'}"
+        """How many rows a table gave, and which prompt templates put how many of them into words."""
+        assert self.phrasings
+        said = f"{self.lines:,} rows of the table gave {self.read:,}"
+        counts = {template.name: self.phrased[template.name] for template in self.phrasings.file.templates}
+        if any(counts.values()):
+            ranked = sorted(counts, key=lambda name: -counts[name])
+            said += f", by template: {', '.join(f'{name} {counts[name]:,}' for name in ranked)}"
+        return said
 
     def refuse_nothing_read(self, path: Path | str) -> None:
         """Raise DataError for an empty source, and for a `map` with a column that no row has."""

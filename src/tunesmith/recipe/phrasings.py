@@ -83,7 +83,7 @@ class TemplateSection(Section):
     reasoning: Prompt | None = None
     """What a reasoning model thinks before it answers."""
     when: Formula | None = None
-    """The rows it is for, as `input` or `label == 1`."""
+    """The rows it is for, as `input`, `length > 9`, or `option == "yes"` by the words of the right option."""
     kind: Kind = "direct"
     """`inverted`: the question is generated from the answer. `worked`: the response holds the steps."""
     task: str = ""
@@ -163,6 +163,12 @@ class FileSection(Section):
             if template.layout:
                 raise ValueError(f"`layout` of template {template.name} has no effect without options")
             return
+        placed = {"options", "choices", "letter"} & compile_expression(template.when or "true").names
+        if placed:
+            raise ValueError(
+                f"`when` of template {template.name} names {', '.join(sorted(placed))}, made once a template is drawn; "
+                "of a row's options it may name `option`"
+            )
         layouts = template.layout or self.layout
         if "letter" in named and "options" in named and layouts != ("letters",):
             raise ValueError(
