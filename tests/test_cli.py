@@ -17,7 +17,7 @@ from tunesmith.cli import app
 from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.recipe import LoadedRecipe, load_recipe
 
-VERBS = "run prepare train evaluate report inspect plan why chat export recipe schema".split()
+VERBS = "run prepare train evaluate report inspect plan why chat export recipe templates schema".split()
 RECIPE = "data: {sources: [{pocket: 10}]}\n"
 
 
