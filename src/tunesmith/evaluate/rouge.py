@@ -15,13 +15,16 @@ from tunesmith.evaluate.porter import stem
 Words = Callable[[str], Sequence[str]]
 
 _word = re.compile(r"[^\W_]+")
+_ascii_gaps = {code: " " for code in range(128) if not chr(code).isalnum()}
 _english_word = re.compile(r"[a-z0-9]+")
 _STEMMED = 4  # letters; shorter words stay as they are
 
 
 def words(text: str) -> list[str]:
     """Runs of letters and digits of any script, in lower case. In ASCII they are rouge-score's words, unstemmed."""
-    return _word.findall(text.lower())
+    lower = text.lower()
+    # In ASCII, which strings are told to be at once, translating is twice as fast as the pattern.
+    return lower.translate(_ascii_gaps).split() if lower.isascii() else _word.findall(lower)
 
 
 def stemmed_words(text: str) -> list[str]:
@@ -44,14 +47,15 @@ def rouge_l(expected: str, response: str, words: Words = words) -> float:
 def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
     """Length of the longest common subsequence, bit-parallel over `a` (Hyyrö 2004): one addition for each word of b."""
     places: dict[str, int] = {}
-    for place, word in enumerate(a):
-        places[word] = places.get(word, 0) | 1 << place
-    everything = (1 << len(a)) - 1
-    row = everything
-    for word in b:
-        matches = row & places.get(word, 0)
-        row = ((row + matches) | (row - matches)) & everything
-    return len(a) - row.bit_count()
+    known, bit = places.get, 1
+    for word in a:
+        places[word] = known(word, 0) | bit
+        bit <<= 1
+    row = everything = bit - 1
+    for there in filter(None, map(known, b)):
+        matches = row & there
+        row = (row + matches) | (row - matches)  # carries run upward, out of `everything`
+    return len(a) - (row & everything).bit_count()
 
 
 def _ngrams(words: Sequence[str], n: int) -> Counter[Hashable]:
