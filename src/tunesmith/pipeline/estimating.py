@@ -17,7 +17,7 @@ from tunesmith.model.attention import NAME
 from tunesmith.model.blank import empty_base
 from tunesmith.model.memory import Memory, Rehearsal, quantized, rehearse, step_memory
 from tunesmith.model.recompute import checkpoint_activations
-from tunesmith.pipeline.gpus import Device
+from tunesmith.pipeline.gpus import Device, watch_memory
 from tunesmith.pipeline.preparing import Prepared
 from tunesmith.pipeline.training import HELD, method_of, settings_of, untrained
 from tunesmith.recipe.models import Recipe
@@ -120,10 +120,14 @@ def row_of_lengths(recipe: Recipe, supervised: float) -> RowShape:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Tokens per second, all processes together, and in words how that is known."""
+    """Tokens per second, all processes together, and in words how that is known.
+
+    taken: bytes of main memory that this process took while it was measured, at the worst moment; None if not told.
+    """
 
     tokens_per_second: float
     how: str
+    taken: int | None = None
 
 
 def tried_speed(recipe: Recipe, prepared: Prepared, tokenizer: Any, flops: float) -> Speed | None:
@@ -133,15 +137,16 @@ def tried_speed(recipe: Recipe, prepared: Prepared, tokenizer: Any, flops: float
     """
     if flops / _matmul_speed() > TRIAL_SECONDS:
         return None
+    most = (lambda: None) if torch.cuda.is_available() else watch_memory()
     model, settings = untrained(recipe, tokenizer), settings_of(recipe)
     settings = replace(settings, checkpoint_every=0, evaluate_every=0, patience=0, sharding="none")
     first = _tried(model, prepared, settings, rows=1, steps=1)
     taken = settings.tokens_per_batch / first
     if taken * TRIAL_STEPS > TRIAL_SECONDS:
-        return Speed(first, "measured here: 1 packed row")
+        return Speed(first, "measured here: 1 packed row", most())
     rows = min(settings.batches_per_step, 4, int(TRIAL_SECONDS / TRIAL_STEPS / taken))
     speed = _tried(model, prepared, settings, rows=rows, steps=TRIAL_STEPS)
-    return Speed(speed, f"measured here: up to {TRIAL_STEPS} steps of {rows} packed rows")
+    return Speed(speed, f"measured here: up to {TRIAL_STEPS} steps of {rows} packed rows", most())
 
 
 def _tried(model: Any, prepared: Prepared, settings: TrainSettings, *, rows: int, steps: int) -> float:

@@ -49,6 +49,8 @@ from tunesmith.tokens.rendering import shipped_template
 
 OK = 0
 SUPERVISED = 0.5  # part of the tokens, where no data is known
+KEPT = {"full": (1.5, 1.9), "adapter": (2.6, 4.8)}
+"""On a CPU without low_memory, what a process takes for tensors over what they hold (docs/planning.md)."""
 _TOO_LONG = re.compile(r"has (\d+) tokens")
 
 
@@ -114,13 +116,15 @@ def foreseen(
         assumed.append(str(error))
     memory = _memory(made, device) if made else None
     speed = _speed(recipe, device, asked, made, row, prepared, tokenizer, assumed)
+    if memory:
+        memory["taken"] = speed.taken if speed else None
     longest = int(prepared.store.lengths.max(initial=0)) if prepared else None
     advice = [*_advice(recipe, made, known, row, device, asked, memory), *on_context(recipe, longest)]
     # Of several turns the plan has told already, with what is trained of them.
     short = judge(folder) if folder and prepared else []
     advice += [Advice(each.what, each.remedy) for each in short if each.kind != "multi_turn"]
     if memory:
-        assumed += _assumed_of_memory(recipe, device, asked)
+        assumed += _assumed_of_memory(recipe, device, asked, memory["taken"])
     return {
         "base": recipe.base,
         "method": settings.method,
@@ -176,19 +180,22 @@ def _too_long(folder: RunFolder) -> np.ndarray:
 
 
 def _memory(made: Estimate, device: Device) -> dict[str, Any]:
-    """Bytes by part; process: what is taken without any tensor, or between them."""
+    """Bytes by part; process: what is taken without any tensor, or between them. `foreseen` adds what was taken by the
+    steps that were tried ("taken")."""
     process = CONTEXT + round(RESERVE * made.memory.total) if device.is_gpu else process_memory()
     total = made.memory.total + process
     return {**asdict(made.memory), "process": process, "total": total, "available": device.memory}
 
 
-def _assumed_of_memory(recipe: Recipe, device: Device, asked: Asked) -> Iterator[str]:
+def _assumed_of_memory(recipe: Recipe, device: Device, asked: Asked, taken: int | None) -> Iterator[str]:
     if device.is_gpu:
         yield f"on the GPU: kernels that keep what PyTorch's fused ones keep; {RESERVE:.0%} lost between blocks"
     elif sys.platform.startswith("linux") and not recipe.train.low_memory:
+        low, high = KEPT["full" if recipe.train.method == "full" else "adapter"]
+        known = "the steps that were tried show how much" if taken else f"{low} to {high} times as much where measured"
         yield (
             "on this CPU: what tensors hold, as with train.low_memory; without it the C library keeps freed memory for "
-            "speed, and 1.5 to 5 times as much was taken where measured"
+            f"speed, and more is taken: {known}"
         )
     if asked.processes > 1:
         held = "a part of the weights" if recipe.train.sharding == "fsdp" else "the whole model"
@@ -247,7 +254,7 @@ def _advice(
 ) -> Iterator[Advice]:
     settings = recipe.train
     if made and memory:
-        needed, available = memory["total"], memory["available"]
+        needed, available = max(memory["total"], memory["taken"] or 0), memory["available"]
         if needed > advising.LARGE_PART * available:
             others = _alternatives(recipe, row, device, asked.processes)
             yield from advising.on_memory(needed, available, device.name, others)

@@ -72,6 +72,8 @@ def _memory(memory: Mapping[str, int], device: str) -> Table:
         if memory[part] >= 1024:
             table.add_row(name, size(memory[part]), end_section=part == "process")
     table.add_row("all", f"{size(memory['total'])} of {size(memory['available'])}")
+    if memory.get("taken"):
+        table.add_row("taken by the steps that were tried", size(memory["taken"]))
     return table
 
 
