@@ -6,7 +6,7 @@ model in fp32 and the same requests, each by its own tokenisation, in turns; wha
 fp32, and its own figures depend on how it batches: how far is measured too, by its batches of one. Tunesmith reads a
 context once for all its options; what that saves is measured by reading each option behind its context, packed.
 
-    python benchmarks/likelihood.py [--items N] [--options N] [--rounds N] [--base pocket]
+    python benchmarks/likelihood.py [--items N] [--options N] [--rounds N] [--base pocket] [--agreement]
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--batch", type=int, default=16, help="rows of HFLM's batches")
     options.add_argument("--base", default="pocket")
+    options.add_argument("--agreement", action="store_true", help="only Tunesmith and HFLM, not what else is measured")
     given = options.parse_args()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     loaded = load_base(given.base)
@@ -61,6 +62,8 @@ def main() -> None:
         "HFLM": lambda: theirs.loglikelihood(asked, disable_tqdm=True),
         "HFLM, batches of one": lambda: single.loglikelihood(asked, disable_tqdm=True),
     }
+    if given.agreement:
+        sides = {name: sides[name] for name in ("Tunesmith", "HFLM")}
     taken: dict[str, list[float]] = {name: [] for name in sides}
     found: dict[str, Results] = {}
     for _ in range(given.rounds):

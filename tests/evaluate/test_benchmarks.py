@@ -40,7 +40,7 @@ test_split: test
 output_type: generate_until
 doc_to_text: "{{{{question}}}}"
 doc_to_target: "{{{{options[answer]}}}}"
-generation_kwargs: {{until: ["\\n", "the"], max_gen_toks: 24, {more}}}
+generation_kwargs: {{until: {until}, max_gen_toks: 24, {more}}}
 metric_list: [{{metric: exact_match}}]
 """
 TEXTS = """task: our_texts
@@ -141,7 +141,7 @@ def test_answers_are_those_of_hflm(loaded: LoadedModel, rows: list[dict[str, Any
 
 
 def test_whole_texts_are_scored_as_by_hflm(loaded: LoadedModel, rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    long = [{**row, "question": " ".join(one["question"] for one in rows)} for row in rows[:2]]
+    long = [{**row, "question": " ".join(one["question"] for one in [*rows, *rows])} for row in rows[:2]]
     path = task(tmp_path, TEXTS, [*long, *rows[:6]])
     tokens = len(loaded.tokenizer(long[0]["question"]).input_ids)
     assert tokens > loaded.model.config.max_position_embeddings, "the long texts should need several windows"
@@ -169,7 +169,7 @@ def test_what_cannot_be_done_is_said(loaded: LoadedModel, rows: list[dict[str, A
 
     assert "no such task" in refused(["no such task"]) and "none that lm-eval knows" in refused(["no such task"])
     assert "no such file" in refused([tmp_path / "missing.yaml"])
-    path = task(tmp_path, ANSWERS, rows[:2], more="repetition_penalty: 1.3")
+    path = task(tmp_path, ANSWERS, rows[:2], until="[]", more="repetition_penalty: 1.3")
     assert "repetition_penalty" in refused([path])
     path.write_text(path.read_text().replace("data.jsonl", "gone.jsonl").replace("repetition_penalty: 1.3", ""))
     assert "can't be read" in refused([path])

@@ -73,3 +73,13 @@ def test_more_beams_than_a_small_vocabulary_has_tokens() -> None:
     done: list[int] = []
     found = beam_search(model, [[1, 2], [3]], beams=6, stop=[7], max_new_tokens=3, advance=done.append)
     assert sum(done) == 2 and all(len(answer) <= 3 for answer in found)
+
+
+def test_finished_ends_paths_as_a_stop_token_does_but_keeps_the_last_token() -> None:
+    model = tiny_llama(40, seed=3, initializer_range=0.5).eval()
+    prompts = prompts_of(5)
+    given = {"beams": 3, "max_new_tokens": 12}
+    stopped = beam_search(model, prompts, stop=STOP, **given)
+    ended = beam_search(model, prompts, stop=STOP[:1], finished=lambda _, tokens: tokens[-1] == STOP[1], **given)
+    assert [answer[:-1] if answer[-1:] == [STOP[1]] else answer for answer in ended] == stopped
+    assert any(answer[-1:] == [STOP[1]] for answer in ended)

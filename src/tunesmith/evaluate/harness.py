@@ -135,12 +135,17 @@ class Harness(TemplateLM):  # type: ignore[misc]  # lm-eval is not typed here
         ids = [self.tok_encode(prompt)[-room:] for prompt in prompts]
         ends = _Until(self.tokenizer, until)
         with progress("Answering", total=len(prompts)) as bar:
-            given: dict[str, Any] = {"stop": self._stop, "max_new_tokens": most, "advance": bar.advance}
+            given: dict[str, Any] = {
+                "stop": self._stop,
+                "max_new_tokens": most,
+                "advance": bar.advance,
+                "finished": ends,
+            }
             given |= {"batch_tokens": self._batch_tokens, **how}
             if "beams" in how:
                 generated = beam_search(self._model, ids, **given)
             else:
-                generated = generate(self._model, ids, finished=ends, seed=self._seed, **given)
+                generated = generate(self._model, ids, seed=self._seed, **given)
         return [ends.text(tokens) for tokens in generated]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ def beam_search(
     max_new_tokens: int,
     length_penalty: float = 1.0,
     pad_id: int = 0,
+    finished: Callable[[int, list[int]], bool] | None = None,
     batch_rows: int = BATCH_ROWS,
     batch_tokens: int = CACHE_TOKENS,
     advance: Callable[[int], None] | None = None,
@@ -45,7 +47,10 @@ def beam_search(
     most_rows, most_tokens = max(1, batch_rows // beams), max(1, batch_tokens // beams)
     with evaluating(model):
         for members in batches([len(prompt) for prompt in prompts], limits, most_rows, most_tokens):
-            searches = {row: _Search(beams, frozenset(stop), limits[row], length_penalty) for row in members}
+            searches = {
+                row: _Search(beams, frozenset(stop), limits[row], length_penalty, finished and partial(finished, row))
+                for row in members
+            }
             room = max(limits[row] for row in members)
             batch = begin(model, [prompts[row] for row in members], pad_id, room, copies=beams)
             going = list(members)
@@ -100,6 +105,7 @@ class _Search:
     stop: frozenset[int]
     limit: int
     length_penalty: float
+    finished: Callable[[list[int]], bool] | None
     paths: list[_Path] = field(default_factory=lambda: [_Path()])
     answers: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
     ended: bool = False
@@ -116,7 +122,8 @@ class _Search:
         for rank, (score, place) in enumerate(zip(scores, places, strict=True)):
             origin, token = divmod(place, vocabulary)
             path = _Path((*self.paths[origin].tokens, token), score, origin)
-            if token not in self.stop and length < self.limit:
+            whole = length == self.limit or (self.finished is not None and self.finished(list(path.tokens)))
+            if token not in self.stop and not whole:
                 going.append(path)
             elif rank < self.beams:
                 kept = path.tokens[:-1] if token in self.stop else path.tokens
