@@ -284,7 +284,8 @@ ASKED: tuple[tuple[str, float, str], ...] = (
         r"""
         act (?:as|like)
         pretend|role.?play\w*|in character|persona
-        play the (?:role|part)
+        (?:play|take|embrace|assume|adopt|take on) the (?:role|part|identity)
+        (?:imagine|picture|immerse|envision) yourself|yourself (?:as|to be)
         imagine (?:that )?you(?: a|.)re
         (?:as if|as though|like) you (?:are|were)
         in the (?:voice|style|role|character|persona) of

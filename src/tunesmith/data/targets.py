@@ -13,7 +13,7 @@ from tunesmith.data.category import OTHER
 # thousand, programming tasks 139, T0's templates 59.
 LARGE_PART = 0.5
 MUCH_UNKNOWN = 0.2
-FEW_DISTINCT = 0.3
+FEW_DISTINCT = 0.25
 FEW_PAIRS = 100
 MANY_NEAR = 0.05
 FEW_WORKED_OF_REASONING = 0.3
