@@ -129,8 +129,11 @@ def _attend_packed(
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     if device == "cuda" and query.dtype != torch.float32 and not dropout:
         return _attend_on_cuda(query, key, value, layout, scale, window)
-    documents = zip(*(torch.split(x, layout.lengths, dim=2) for x in (query, key, value)), strict=True)
-    return torch.cat([_attend_document(*each, scale, dropout, window).transpose(1, 2) for each in documents], dim=1)
+    lengths = list(layout.lengths)
+    queries, keys, values = (torch.split(x, lengths, dim=2) for x in (query, key, value))
+    documents = zip(queries, keys, values, strict=True)
+    results = [_attend_document(q, k, v, scale, dropout, window).transpose(1, 2) for q, k, v in documents]
+    return torch.cat(results, dim=1)
 
 
 def _attend_document(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.model.parts import causal_model
+from tunesmith.model.parts import embeddings_of
 
 _lengths: Tensor | None = None
 
@@ -23,7 +23,7 @@ def embedding_noise(model: Any, alpha: float) -> Iterator[None]:
     if alpha == 0:
         yield
         return
-    handles = [embedding.register_forward_hook(_Noise(alpha)) for embedding in _embeddings_of(causal_model(model))]
+    handles = [embedding.register_forward_hook(_Noise(alpha)) for embedding in embeddings_of(model)]
     try:
         yield
     finally:
@@ -46,12 +46,6 @@ def documents_of(lengths: Tensor | None) -> Iterator[None]:
 def is_noisy(embedding: nn.Module) -> bool:
     """Whether this embedding gets noise now."""
     return embedding.training and any(isinstance(hook, _Noise) for hook in embedding._forward_hooks.values())
-
-
-def _embeddings_of(model: Any) -> set[nn.Module]:
-    """What embeds token ids: of an encoder-decoder that are modules of its two parts, though they share a matrix."""
-    parts = [model.get_encoder(), model.get_decoder()] if model.config.is_encoder_decoder else [model]
-    return {part.get_input_embeddings() for part in parts}
 
 
 class _Noise:

@@ -22,6 +22,13 @@ def decoder_of(model: Any) -> PreTrainedModel:
     return getattr(inner, inner.base_model_prefix)
 
 
+def embeddings_of(model: Any) -> set[nn.Module]:
+    """What embeds token ids: of an encoder-decoder that are modules of its two parts, though they share a matrix."""
+    inner: Any = causal_model(model)
+    parts = [inner.get_encoder(), inner.get_decoder()] if inner.config.is_encoder_decoder else [inner]
+    return {part.get_input_embeddings() for part in parts}
+
+
 def layers_of(model: Any) -> list[nn.ModuleList]:
     """The stacks of layers, each in the order of computation: one for a decoder, two for an encoder-decoder.
 
