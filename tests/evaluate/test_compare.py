@@ -88,12 +88,12 @@ def test_answers_that_do_not_stop_are_said() -> None:
 
 def test_few_items_are_said() -> None:
     (warning,) = compare(GIVEN)["warnings"]
-    assert "fewer than 30 items" in warning and "new items: 2, new clusters: 1." in warning
+    assert "fewer than 30 items" in warning and "new items (2 items), new clusters (1 items)." in warning
     many = answers([0.0, 1.0] * 31)[:-2]  # 60 rows are 30 items, of one cluster
     few = [replace(answer, cluster="rare", item=f"rare {place}") for place, answer in enumerate(many[:2])]
     assert compare({"base_chat": many, "tuned": many})["warnings"] == []
     (warning,) = compare({"base_chat": many + few, "tuned": many + few})["warnings"]
-    assert "rare (new items): 2." in warning and "facts" not in warning
+    assert "1 of 2 clusters of new items." in warning
 
 
 def test_corpus_metrics_are_of_all_rows_together() -> None:

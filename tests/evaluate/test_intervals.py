@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from tunesmith.base.random import stream
-from tunesmith.evaluate.intervals import paired_bootstrap, ratio_interval, score_interval
+from tunesmith.evaluate.intervals import (
+    paired_bootstrap,
+    paired_interval,
+    ratio,
+    ratio_interval,
+    score_interval,
+    sums_interval,
+)
 
 
 def test_coverage_is_about_95_percent() -> None:
@@ -56,3 +63,47 @@ def test_unanimous_items_still_leave_doubt() -> None:
     assert none.high == pytest.approx(1 - 0.025 ** (1 / 150)) and all_.low == pytest.approx(1 - none.high)
     same = paired_bootstrap([1.0, 0.0] * 20, [1.0, 0.0] * 20)
     assert same.low < 0 < same.high and same.mean == 0
+
+
+def clustered(draw: np.random.Generator, items: int) -> tuple[np.ndarray, list[str]]:
+    """Rows of 60 items, one to five each, that succeed and fail together; in the mean 0.7 succeed."""
+    rows = draw.integers(1, 6, items)
+    chance = np.repeat(draw.beta(0.7, 0.3, items), rows)
+    return (draw.random(len(chance)) < chance).astype(float), [str(item) for item in np.repeat(range(items), rows)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [40, 100])
+def test_coverage_of_clustered_rows_over_1000_runs(items: int) -> None:
+    runs, covered = 1000, np.zeros(3)
+    for run in range(runs):
+        draw = stream(run, "clustered", items)
+        base, groups = clustered(draw, items)
+        tuned = np.where(draw.random(len(base)) < 0.05, 1 - base, base)  # few rows change: truly 0.02 worse
+        other = np.where(draw.random(len(base)) < 0.4, 1.0, base)  # many do: truly 0.12 better
+        found = [
+            (score_interval(base, groups, samples=1000, seed=run), 0.7),
+            (paired_bootstrap(base, tuned, groups, samples=1000, seed=run), -0.02),
+            (paired_bootstrap(base, other, groups, samples=1000, seed=run), 0.12),
+        ]
+        covered += [interval.low <= truth <= interval.high for interval, truth in found]
+    assert ((covered >= 0.93 * runs) & (covered <= 0.97 * runs)).all(), covered
+
+
+def test_three_changed_rows_of_thirty_prove_nothing() -> None:
+    base = np.array([1.0] * 27 + [0.0] * 3)
+    better = paired_bootstrap(base, np.ones(30))
+    assert better.mean == pytest.approx(0.1) and better.low <= 0
+
+
+def test_corpus_scores_are_resampled_by_their_sums() -> None:
+    draw = stream(4, "sums")
+    counts = draw.integers(0, 9, size=(50, 2)).astype(float) + np.array([0, 20])
+    items = [str(place // 2) for place in range(50)]
+    found = sums_interval(counts, lambda sums: (sums[..., 0] / sums[..., 1]) ** 2, items)
+    assert found.mean == pytest.approx((counts[:, 0].sum() / counts[:, 1].sum()) ** 2)
+    # A monotone function of a ratio: percentiles of draws are mapped, whatever the function.
+    plain = sums_interval(counts, ratio, items)
+    assert found.low == pytest.approx(plain.low**2, rel=0.02) and found.high == pytest.approx(plain.high**2, rel=0.02)
+    same = paired_interval(counts, counts, ratio, items)
+    assert same.mean == 0 and same.low < 0 < same.high

@@ -109,7 +109,9 @@ def test_metrics_by_task_and_cluster() -> None:
 def test_metrics_that_do_not_fit_are_refused_with_the_reason() -> None:
     with pytest.raises(UserError, match=r"names 'moood'.*Did you mean 'mood'"):
         task_metrics(EXPECTED, {"moood": "macro_f1"})
-    with pytest.raises(UserError, match=r"(?s)number on mood \(40 rows\): no expected.*number on word.*{default: auto"):
+    with pytest.raises(
+        UserError, match=r"(?s)number on mood \(rows: 40\): no expected.*number on word.*{default: auto"
+    ):
         task_metrics(EXPECTED, "number")
 
 

@@ -21,7 +21,6 @@ UNSTOPPED = 0.1  # share of the tuned model's answers without an end from which 
 
 FEW_ITEMS = 30  # below, an interval is rough
 SEVERAL = "several"  # rows of several metrics
-_NAMED = 10  # levels and clusters that a warning names
 
 T = TypeVar("T")
 Together = Mapping[str, Answer]  # all answers to one row, by who gave them: "base_chat", "base_plain", "tuned"
@@ -174,20 +173,20 @@ def _unstopped(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
 
 
 def _few(levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A warning that names the levels, and clusters of other levels, whose intervals stand on few items."""
-    parts: list[tuple[str, int]] = []
+    """A warning that tells of levels, and of how many clusters of the others, whose intervals stand on few items."""
+    said: list[str] = []
     for name, level in levels.items():
         words, items = name.replace("_", " "), level["overall"]["items"]
-        clusters = [(f"{cluster} ({words})", row["items"]) for cluster, row in level["clusters"].items()]
-        parts += [(words, items)] if items < FEW_ITEMS else clusters
-    few = [f"{name}: {items}" for name, items in parts if items < FEW_ITEMS]
-    if not few:
+        few = sum(row["items"] < FEW_ITEMS for row in level["clusters"].values())
+        if items < FEW_ITEMS:
+            said.append(f"{words} ({items:,} items)")
+        elif few:
+            said.append(f"{few:,} of {len(level['clusters']):,} clusters of {words}")
+    if not said:
         return []
-    more = f", and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
     return [
-        f"an interval of fewer than {FEW_ITEMS} items is rough and may miss the truth more often than once in twenty. "
-        f"Items there are: {', '.join(few[:_NAMED])}{more}. Hold out more (data.hold_out) or answer more "
-        f"(evaluate.items)."
+        f"an interval of fewer than {FEW_ITEMS} items is rough and may miss the truth more often than once in twenty: "
+        f"{', '.join(said)}. Hold out more (data.hold_out) or answer more (evaluate.items)."
     ]
 
 

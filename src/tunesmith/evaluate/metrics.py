@@ -127,7 +127,7 @@ def task_metrics(expected: Mapping[Task, Sequence[str]], metric: str | Mapping[s
         wanted = named.get(name) or named.get(cluster) or named.get("default", "auto")
         chosen[task] = metric_for(responses) if wanted == "auto" else wanted
         if reason := misfit(chosen[task], responses):
-            faults.append(f"{chosen[task]} on {name or cluster!s} ({len(responses):,} rows): {reason}")
+            faults.append(f"{chosen[task]} on {name or cluster!s} (rows: {len(responses):,}): {reason}")
     if faults:
         more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise UserError(
