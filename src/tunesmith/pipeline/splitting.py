@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,7 +58,9 @@ def split_rows(
     counts = ", ".join(f"{name.replace('_', ' ')} {len(side):,}" for name, side in sides.items() if side)
     kept = sum(map(len, sides.values()))
     ledger.step("split", len(labels), kept, found.drops, note="; ".join([counts, *found.notes]))
-    say(f"Split: {counts}." + "".join(f" Note: {note}." for note in found.notes))
+    reasons = Counter(drop.reason.replace("_", " ") for drop in found.drops).most_common()
+    left = f"; left out: {', '.join(f'{reason} {count:,}' for reason, count in reasons)}" if reasons else ""
+    say(f"Split: {counts}{left}." + "".join(f" Note: {note}." for note in found.notes))
     return sides
 
 
