@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ from tunesmith.model.attention import NAME
 from tunesmith.model.cache import RowCache
 from tunesmith.model.cached import shares_prompts
 from tunesmith.model.generate import generate
+from tunesmith.model.load import load_base
+from tunesmith.pocket import tasks
+from tunesmith.tokens.templates import prompt_ids, stop_token_ids
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64,
@@ -93,3 +97,24 @@ def test_rows_move_as_asked_and_only_what_was_written_counts() -> None:
         assert torch.equal(keys, torch.cat([written, new], 2)) and torch.equal(values, -torch.cat([written, new], 2))
         cache.update(new, -new, 1)
         written, cache.length = torch.cat([written, new], 2), cache.length + 1
+
+
+@pytest.mark.slow
+def test_500_prompts_in_batches_are_answered_as_one_at_a_time() -> None:
+    """But where the two best logits lie within 1e-4 of each other, which rounding may turn."""
+    torch.set_num_threads(1)
+    loaded = load_base("pocket")
+    rows = list(islice(tasks.conversations(0, 4000), 0, 4000, 8))
+    prompts = [prompt_ids(row.prompt, loaded.tokenizer) for row in rows]
+    assert len(prompts) == 500 and len({len(prompt) for prompt in prompts}) > 20, "lengths should be mixed"
+    given = {"stop": stop_token_ids(loaded.tokenizer), "max_new_tokens": 8}
+    batched = generate(loaded.model, prompts, **given)
+    alone = [generate(loaded.model, [prompt], **given)[0] for prompt in prompts]
+    for prompt, one, other in zip(prompts, batched, alone, strict=True):
+        if one != other:
+            pairs = enumerate(zip([*one, -1], [*other, -1], strict=False))
+            same = next(place for place, (a, b) in pairs if a != b)
+            with torch.no_grad():
+                first, second = loaded.model(torch.tensor([prompt + one[:same]])).logits[0, -1].topk(2).values
+            assert float(first - second) < 1e-4
+    assert sum(one == other for one, other in zip(batched, alone, strict=True)) > 480
