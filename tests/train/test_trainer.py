@@ -56,6 +56,12 @@ def test_steps_that_are_not_finite_are_left_out_as_often_as_allowed(build, store
         train(build(), store, plan(settings), settings, tmp_path / "more", objective=poisoned({2, 4, 5}))
 
 
+def test_the_first_loss_is_that_of_the_first_step_that_counts(build, store, plan, tmp_path):
+    settings = replace(SETTINGS, skip_non_finite=1)
+    result = train(build(), store, plan(settings), settings, tmp_path, objective=poisoned({0}))
+    assert result.loss_first == lines(tmp_path)[0]["loss"] and lines(tmp_path)[0]["step"] == 2
+
+
 def test_fp16_halves_its_scale_where_it_overflows_and_loses_no_step(build, store, plan, tmp_path):
     def steep(model, row):
         return supervised_loss(model, row) * 3e5  # overflows with the scale that fp16 begins with
