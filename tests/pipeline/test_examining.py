@@ -112,3 +112,43 @@ def test_a_suite_that_means_nothing_is_a_fault_of_the_recipe(recipe, given, told
 def test_two_suites_of_one_name_are_a_fault(recipe):
     with pytest.raises(RecipeError, match="several suites are called a"):
         recipe(suites({"path": "x/a.jsonl"}, {"path": "y/a.jsonl"}))
+
+
+def test_choices_and_instructions_are_scored_item_by_item(recipe, files, tmp_path):
+    asked = [{"question": f"What is {n} plus 1?", "options": ["cat", str(n + 1), "no"], "answer": 1} for n in range(6)]
+    given = [
+        {"path": files("choices.jsonl", asked), "kind": "choice", "normalise": "unconditional", "guard": 1},
+        {"kind": "instructions", "items": 4, "max_new_tokens": 4},
+    ]
+    assert run(recipe("evaluate.items=0", "evaluate.losses=4", suites(*given)), tmp_path / "run") == 0
+    found = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]
+    assert found["choices"]["n"] == 6 and found["instructions"]["n"] == 4
+    lines = (tmp_path / "run/evaluation/suites/choices/items.jsonl").read_text().splitlines()
+    for item in map(json.loads, lines):
+        assert set(item["answers"].values()) <= {"cat", "no", item["expected"]}
+        assert all(item["scores"][who] == (item["answers"][who] == item["expected"]) for who in item["answers"])
+
+
+@pytest.mark.slow  # importing lm-eval alone takes seconds
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_of_the_harness_is_a_suite(recipe, files, tmp_path):
+    pytest.importorskip("lm_eval")
+    rows = [{"question": f"Is {n} a number?", "answer": 0} for n in range(5)]
+    task = tmp_path / "numbers.yaml"
+    task.write_text(
+        f"""
+task: numbers
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {files("numbers.jsonl", rows)}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_target: answer
+doc_to_choice: ["yes", "no"]
+metric_list: [{{metric: acc}}]
+"""
+    )
+    given = suites({"kind": "benchmark", "task": str(task), "name": "numbers", "guard": 1})
+    assert run(recipe("evaluate.items=0", "evaluate.losses=4", given), tmp_path / "run") == 0
+    found = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]["numbers"]
+    assert found["n"] == 5 and found["metric"] == "acc"

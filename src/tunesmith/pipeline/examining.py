@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.base.conversation import Conversation
+from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say
 from tunesmith.data.read import read_source, source_files
-from tunesmith.evaluate.answers import Style, answer, sample
+from tunesmith.evaluate.answers import Answer, Style, answer, readable, sample
+from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks
 from tunesmith.evaluate.bertscore import BertScore
 from tunesmith.evaluate.builtin_instructions import builtin_instructions
+from tunesmith.evaluate.choice import ChoiceItem, choose, read_choices
 from tunesmith.evaluate.instructions import (
     InstructionItem,
     answer_instructions,
@@ -151,6 +153,18 @@ def _instructions(suite: Suite, recipe: Recipe, tokenizer: Any) -> tuple[Sequenc
     return items, [item.row for item in items], ""
 
 
+def _choices(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
+    assert suite.path
+    found = [item for file in source_files(suite.path) for item in read_choices(suite.name, file)]
+    items = _first(found, suite, recipe)
+    return items, [Conversation(item.id, (*item.prompt, Message("assistant", ""))) for item in items], ""
+
+
+def _benchmark(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
+    """The items are the harness's own."""
+    return [], [], ""
+
+
 def _first(items: Sequence[Any], suite: Suite, recipe: Recipe) -> list[Any]:
     """As many items as the suite asks for, drawn at random; in their order."""
     if suite.items is None or suite.items >= len(items):
@@ -165,6 +179,8 @@ _READ: Mapping[str, Callable[[Suite, Recipe, Any], Read]] = {
     "text": _rows,
     "questions": _questions,
     "instructions": _instructions,
+    "choice": _choices,
+    "benchmark": _benchmark,
 }
 
 
@@ -260,6 +276,78 @@ def _followed(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles
     )
 
 
+def _chosen(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    suite, items = opened.suite, list[ChoiceItem](opened.items)
+    alone = suite.normalise == "unconditional"
+    answers = {}
+    for who, style in styles.items():
+        title = f"{suite.name}: {who.replace('_', ', ')}"
+        found = choose(model, tokenizer, items, style=style, unconditional=alone, title=title)
+        answers[who] = [
+            Answer(
+                row=one.item.id,
+                item=one.item.id,
+                level=suite.name,
+                cluster=one.item.cluster or suite.name,
+                task=one.item.task,
+                metric="accuracy",
+                prompt=readable(one.item.prompt),
+                expected=one.item.options[one.item.answer],
+                response=one.item.options[one.chosen[suite.normalise]],
+                score=float(one.correct[suite.normalise]),
+                stopped=True,
+                tokens=0,
+            )
+            for one in found
+        ]
+    return Examined(answers=answers)
+
+
+FIRST_METRICS = ("acc_norm", "acc", "exact_match", "f1")  # of a benchmark's metrics, the one that is compared
+
+
+def _benchmarked(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
+    suite = opened.suite
+    assert suite.task
+    answers = {}
+    for who, style in styles.items():
+        results = run_benchmarks(
+            model, tokenizer, [suite.task], chat=style == "chat", limit=suite.items, seed=recipe.seed
+        )
+        answers[who] = [one for result in results for one in _benchmark_answers(result, suite.name)]
+    return Examined(answers=answers)
+
+
+def _benchmark_answers(result: BenchmarkResult, suite: str) -> list[Answer]:
+    """One answer for each item of a task; of several filters of one response, the first."""
+    names = {name for item in result.items for name in item.scores}
+    metric = next((name for name in (*FIRST_METRICS, *sorted(names)) if name in names), None)
+    if metric is None or any(not 0 <= item.scores.get(metric, 0.0) <= 1 for item in result.items):
+        raise UserError(
+            f"evaluate.suites {suite}: {result.task} has no score from 0 to 1 for each item (it has "
+            f"{', '.join(result.metrics) or 'none'}), so base and tuned model can't be compared item by item. "
+            f"For plain text use `kind: text`."
+        )
+    first = {item.number: item for item in reversed(result.items)}
+    return [
+        Answer(
+            row=f"{result.task}:{item.number}",
+            item=f"{result.task}:{item.number}",
+            level=suite,
+            cluster=result.task,
+            task=result.task,
+            metric=metric,
+            prompt=item.prompt,
+            expected=item.expected,
+            response=item.response,
+            score=item.scores.get(metric, 0.0),
+            stopped=True,
+            tokens=0,
+        )
+        for item in sorted(first.values(), key=lambda item: item.number)
+    ]
+
+
 def _losses(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: Styles) -> Examined:
     return Examined(losses=response_losses(model, opened.items, batch_tokens=recipe.train.tokens_per_batch))
 
@@ -277,4 +365,6 @@ _EXAMINE: Mapping[str, Callable[[Any, Any, Opened, Recipe, Styles], Examined]] =
     "text": _text,
     "questions": _turns,
     "instructions": _followed,
+    "choice": _chosen,
+    "benchmark": _benchmarked,
 }

@@ -64,8 +64,9 @@ class Suite(Section):
     """This many items, drawn at random by the recipe's seed; by default all."""
     metric: Metric = "auto"
     """For `answers`; see `evaluate.metric`."""
-    normalise: Literal["none", "tokens", "bytes", "unconditional"] = "bytes"
-    """For `choice`: what an option's log-likelihood is divided by, or (`unconditional`) what is taken from it."""
+    normalise: Literal["raw", "characters", "bytes", "tokens", "unconditional"] = "characters"
+    """For `choice`: options by their log-likelihood as it is, for each character (lm-eval's acc_norm), byte or token,
+    or less that behind no question."""
     max_new_tokens: Count | None = None
     """Longest answer, in tokens; by default `evaluate.max_new_tokens`."""
     guard: Annotated[float, Field(ge=0)] | None = None
@@ -95,7 +96,7 @@ class Suite(Section):
 
 
 _EFFECT: Mapping[str, tuple[str, ...]] = {
-    "map": ("answers", "choice", "loss", "text"),
+    "map": ("answers", "loss", "text"),
     "metric": ("answers",),
     "normalise": ("choice",),
     "max_new_tokens": ("answers", "instructions", "questions", "benchmark"),
