@@ -73,11 +73,13 @@ def prepare(run: RunFolder, tokenizer: Any, export_to: Path | None = None) -> Pr
         refuse_other_folder(export_to)
     inputs = inputs_of(_files(run.recipe))
     key = _key(run.recipe, tokenizer, inputs)
-    if run.is_done("prepare", key) and (has_rows(run) or not export_to):
+    done = run.is_done("prepare", key)
+    if done and (has_rows(run) or not export_to):
         say("Data: prepared before from the same files and settings.")
         TokenStore.open(run.path / "tokens" / "store").verify()
     else:
-        _refuse_to_replace(run)
+        if not done:  # done and without rows to export, the same bytes are written again
+            _refuse_to_replace(run)
         with run.stage("prepare", key):
             _prepare(run, tokenizer, inputs)
     prepared = open_prepared(run, tokenizer)
