@@ -53,8 +53,8 @@ def test_embeddings_that_do_more_or_do_not_train_are_left_alone():
 
     model = tiny_llama(61, tie_word_embeddings=False)
     weight = model.get_input_embeddings().weight.detach()
-    others = Scaled(61, weight.shape[1]), nn.Embedding.from_pretrained(weight), nn.Embedding(61, 8, dtype=torch.bfloat16)
-    for embedding in others:
+    frozen, half = nn.Embedding.from_pretrained(weight), nn.Embedding(61, 8, dtype=torch.bfloat16)
+    for embedding in (Scaled(61, 8), frozen, half):
         model.set_input_embeddings(embedding)
         with gradient_in_place(model):
             assert "forward" not in vars(embedding)
