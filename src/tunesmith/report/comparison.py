@@ -29,6 +29,16 @@ METRICS = {
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
     "number": "the number matches",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_1_stemmed": "ROUGE-1, stemmed",
+    "rouge_2_stemmed": "ROUGE-2, stemmed",
+    "rouge_l_stemmed": "ROUGE-L, stemmed",
+    "accuracy": "the label is right",
+    "macro_f1": "macro F1",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "bertscore": "BERTScore",
 }
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FEW_ITEMS = 30
