@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.base.errors import DataError, TunesmithError
 from tunesmith.data.engine import write_table
-from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids
+from tunesmith.data.ledger import Drop, Ledger, _hashes, refuse_same_ids
 
 
 def filled(folder):
@@ -72,8 +72,15 @@ def test_a_row_has_one_fate(tmp_path):
     assert len(ledger.summary()) == 2 and ledger.places().to_pylist() == [{"row": "a:2", "place": "train"}]
 
 
-def test_columns_say_what_objects_say(tmp_path):
-    """Many random rows, a third of them dropped by several stages as objects or as a table, against plain dicts."""
+@pytest.mark.parametrize("hashes", [None, 40])
+def test_columns_say_what_objects_say(tmp_path, monkeypatch, hashes):
+    """Many random rows, a third of them dropped by several stages as objects or as a table, against plain dicts.
+
+    hashes: how many different ones there are, so that what is not the same is told apart by its text.
+    """
+    if hashes:
+        plain = _hashes
+        monkeypatch.setattr("tunesmith.data.ledger._hashes", lambda rows: plain(rows) % hashes)
     rng = np.random.default_rng(0)
     ledger, fates, left = Ledger(tmp_path), {}, [f"s:{number}" for number in rng.permutation(5000)]
     for number, stage in enumerate(["read", "filter", "dedup"]):
@@ -87,6 +94,11 @@ def test_columns_say_what_objects_say(tmp_path):
     places = {where: left[start::3] for start, where in enumerate(["train", "new_items", "replay"])}
     for where, rows in places.items():
         ledger.place(rows, where)
+    for row in (left[17], next(iter(fates))):
+        with pytest.raises(TunesmithError, match=f"row {row} "):
+            ledger.place(["s:none", row], "validation")
+        with pytest.raises(TunesmithError, match=f"row {row},"):
+            ledger.step("supervise", 2, 0, [Drop("s:none", "supervise", "x"), Drop(row, "supervise", "x")])
     ledger.save()
     after = Ledger.load(tmp_path)
     for row in rng.choice(5000, 50, replace=False):
