@@ -15,7 +15,9 @@ ROWS = [
     Conversation(f"s:{number}", (Message("user", "q"), Message("assistant", "a")), cluster=f"cluster {number // 100}")
     for number in range(400)
 ]
-PREPARED: Any = SimpleNamespace(held_out={"new_items": ROWS, "new_clusters": []}, store=None, texts=["A text."])
+PREPARED: Any = SimpleNamespace(
+    held_out={"new_items": ROWS, "new_clusters": []}, validation=[], store=None, texts=["A text."]
+)
 
 
 def test_what_is_watched_are_the_first_rows_of_those_measured(monkeypatch: pytest.MonkeyPatch) -> None:
