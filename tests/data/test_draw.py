@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.base.random import stream
@@ -24,6 +24,7 @@ def test_proportional_is_every_row_once():
     assert sorted(draw(plan_mix(SIZES), groups_of(SIZES), seed=0, epoch=3)) == list(range(1110))
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 3))
 def test_no_row_comes_again_before_all_have_been_seen(rows, total, seed):
     sizes = {"a": rows, "b": 5}
@@ -42,6 +43,7 @@ def test_no_row_comes_again_before_all_have_been_seen(rows, total, seed):
             assert math.floor(least) <= within.min() and within.max() <= math.ceil(least)
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=25), st.integers(1, 900), st.integers(0, 3))
 def test_tokens_are_drawn_as_planned_and_no_row_too_often(tokens, drawn, seed):
     tokens = np.array(tokens)

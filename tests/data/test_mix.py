@@ -2,7 +2,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.base.errors import UserError
@@ -121,6 +121,7 @@ def test_a_share_of_worked_reasoning():
         plan_of(sizes, worked={}, reasoning=0.3)
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     st.lists(st.integers(1, 10**6), min_size=2, max_size=30),
     st.floats(1, 1e6) | st.just(math.inf),
@@ -139,6 +140,7 @@ def test_drawn_shares_follow_the_formula(sizes, temperature, cap, total):
         assert share.planned == pytest.approx(one) and not share.capped
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any),
     st.sampled_from(["proportional", "equal", "temperature"]),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
@@ -241,6 +241,7 @@ def test_held_out_items_are_as_long_as_the_others():
 small = st.integers(0, 3)
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     st.lists(st.tuples(small, small, small, st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=60),
     st.sampled_from([0.0, 0.1, 0.5]),

@@ -1,7 +1,7 @@
 """Shares and folds of groups of units, against what a plain count allows."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data.strata import WHOLE, folds_of, share_of
@@ -15,6 +15,7 @@ def drawn(sizes, seed):
     return hashes, np.array(sizes, np.int64), rng.integers(0, 9, len(sizes)).astype("f8")
 
 
+@settings(deadline=None)  # machines may be busy
 @given(units, st.sampled_from([0.02, 0.1, 0.3, 0.5]), st.integers(1, 5), st.integers(0, 99))
 def test_a_share_is_never_exceeded_by_more_than_chance_gives(sizes, fraction, strata, seed):
     hashes, sizes, lengths = drawn(sizes, seed)
@@ -40,6 +41,7 @@ def test_of_many_groups_too_small_for_a_whole_item_the_share_is_kept():
         assert abs(items / (4000 * sum(sizes)) - 0.1) < 0.01
 
 
+@settings(deadline=None)  # machines may be busy
 @given(units, st.integers(2, 7), st.integers(1, 4), st.integers(0, 99))
 def test_every_unit_is_in_one_fold_and_folds_are_even(sizes, of, strata, seed):
     hashes, sizes, lengths = drawn(sizes, seed)

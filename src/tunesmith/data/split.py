@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -112,7 +113,7 @@ def split(
 
     found = _Items.of(rows, alike, lengths if strata > 1 else None)
     pools = found.pools(ordinary, rows)
-    chooser = _Chooser(seed, strata, notes)
+    chooser = _Chooser(seed, strata, found.keys, notes)
     held = chooser.fold(pools, *folds) if folds else chooser.share(pools, items, "items")
     left = {cluster: pool.without(held) for cluster, pool in pools.items()}
     validated = chooser.share(left, validation, "validation")
@@ -208,20 +209,30 @@ def _held_phrasings(
 class _Pool:
     """The items of one cluster that may be held out, by units, which stay together.
 
-    units: their numbers. names: of each unit's items. lengths: of each unit, 0 where they don't count.
+    units: their numbers. starts: where the items of each begin in `items`, the items' numbers.
+    lengths: of each unit, 0 where they don't count.
     """
 
-    units: list[int]
-    names: list[list[Key]]
+    units: Numbers
+    starts: Numbers
+    items: Numbers
     lengths: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, units: Numbers, items: Numbers, lengths: NDArray[np.float64]) -> _Pool:
+        """units: of each item, in order. lengths: of every unit by its number."""
+        found, starts = np.unique(units, return_index=True)
+        return cls(found, starts, items, lengths[found])
 
     @property
     def sizes(self) -> Numbers:
-        return np.array([len(names) for names in self.names], np.int64)
+        return np.diff(self.starts, append=len(self.items))
 
     def without(self, held: Collection[int]) -> _Pool:
-        left = [number for number, unit in enumerate(self.units) if unit not in held]
-        return _Pool([self.units[n] for n in left], [self.names[n] for n in left], self.lengths[left])
+        left = ~np.isin(self.units, np.fromiter(held, np.int64, len(held)))
+        sizes = self.sizes
+        ends = np.cumsum(sizes[left])
+        return _Pool(self.units[left], ends - sizes[left], self.items[np.repeat(left, sizes)], self.lengths[left])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,36 +240,36 @@ class _Items:
     """keys: the names of all items. item, unit: of each row, the number of its item and of what stays together."""
 
     keys: list[Key]
-    item: list[int]
+    item: Numbers
     unit: Numbers
     lengths: NDArray[np.float64] | None
 
     @classmethod
     def of(cls, rows: Sequence[Labelled], alike: Numbers | None, lengths: NDArray[np.float64] | None) -> _Items:
         numbers: dict[Key, int] = {}
-        item = [numbers.setdefault(row.item or row.prompt_key, len(numbers)) for row in rows]
+        found = (numbers.setdefault(row.item or row.prompt_key, len(numbers)) for row in rows)
+        item = np.fromiter(found, np.int64, len(rows))
         groups = Groups(len(numbers))
         if alike is not None:
-            first: dict[int, int] = {}
-            groups.join((first.setdefault(group, one), one) for group, one in zip(alike.tolist(), item, strict=True))
-        return cls(list(numbers), item, groups.roots(np.array(item, np.int64)), lengths)
+            _, first, group = np.unique(alike, return_index=True, return_inverse=True)
+            others = np.flatnonzero(item[first[group]] != item)
+            groups.join(zip(item[first[group[others]]].tolist(), item[others].tolist(), strict=True))
+        return cls(list(numbers), item, groups.roots(item), lengths)
 
     def pools(self, chosen: Sequence[int], rows: Sequence[Labelled]) -> dict[str, _Pool]:
         """The items of the `chosen` rows by cluster, that of a unit's first row."""
-        cluster_of: dict[int, str] = {}
-        names: dict[int, dict[int, Key]] = defaultdict(dict)
-        units = self.unit.tolist()
-        for number in chosen:
-            cluster_of.setdefault(units[number], rows[number].cluster)
-            names[units[number]][self.item[number]] = self.keys[self.item[number]]
-        of_cluster: dict[str, list[int]] = defaultdict(list)
-        for unit, cluster in cluster_of.items():
-            of_cluster[cluster].append(unit)
-        mean = self._mean_lengths(np.array(chosen, np.int64))
-        return {
-            cluster: _Pool(some, [list(names[unit].values()) for unit in some], mean[some])
-            for cluster, some in of_cluster.items()
-        }
+        some = np.array(chosen, np.int64)
+        units, first = np.unique(self.unit[some], return_index=True)
+        codes: dict[str, int] = {}
+        of_unit = [codes.setdefault(rows[number].cluster, len(codes)) for number in some[first].tolist()]
+        items, first = np.unique(self.item[some], return_index=True)
+        unit = self.unit[some[first]]
+        code = np.array(of_unit, np.int64)[np.searchsorted(units, unit)]
+        order = np.lexsort((items, unit, code))
+        bounds = np.searchsorted(code[order], np.arange(len(codes) + 1))
+        mean = self._mean_lengths(some)
+        parts = [order[start:end] for start, end in pairwise(bounds)]
+        return {name: _Pool.of(unit[part], items[part], mean) for name, part in zip(codes, parts, strict=True)}
 
     def _mean_lengths(self, chosen: Numbers) -> NDArray[np.float64]:
         """Of each unit by its number."""
@@ -276,6 +287,7 @@ class _Chooser:
 
     seed: int
     strata: int
+    keys: list[Key]
     notes: list[str]
 
     def share(self, pools: Mapping[str, _Pool], fraction: float, what: str) -> set[int]:
@@ -290,7 +302,7 @@ class _Chooser:
             chance = seed_of(self.seed, what, cluster)
             hashes = self._hashes(pool, what, cluster)
             chosen = share_of(hashes, sizes, pool.lengths, fraction, strata=self.strata, chance=chance)
-            held.update(pool.units[number] for number in np.flatnonzero(chosen))
+            held.update(pool.units[chosen].tolist())
             items += int(sizes[chosen].sum())
             if count and not chosen.any():
                 (few if fraction * count < 1 or count < 2 else crowded).append(cluster)
@@ -319,7 +331,7 @@ class _Chooser:
             sizes = pool.sizes
             hashes = self._hashes(pool, "folds", cluster)
             folds = folds_of(hashes, sizes, pool.lengths, of, strata=self.strata, offset=offset)
-            held.update(pool.units[number] for number in np.flatnonzero(folds == fold))
+            held.update(pool.units[folds == fold].tolist())
             if sizes.sum() < of:
                 few.append(cluster)
             elif sizes.max() > 2 * sizes.sum() / of:
@@ -332,8 +344,9 @@ class _Chooser:
 
     def _hashes(self, pool: _Pool, what: str, cluster: str) -> NDArray[np.uint64]:
         """Of each unit, the lowest of its items': so it is the same whatever their order."""
-        lowest = (min(seed_of(self.seed, what, cluster, name) for name in names) for names in pool.names)
-        return np.fromiter(lowest, np.uint64, len(pool.names))
+        found = (seed_of(self.seed, what, cluster, self.keys[item]) for item in pool.items.tolist())
+        hashes = np.fromiter(found, np.uint64, len(pool.items))
+        return np.minimum.reduceat(hashes, pool.starts) if len(hashes) else hashes
 
     def _note(self, clusters: Sequence[str], why: str, kind: str) -> None:
         if clusters:
