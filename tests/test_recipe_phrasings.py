@@ -125,7 +125,7 @@ def test_more_settings_without_effect_are_refused(tmp_path):
         ("{pocket: 9, templates: {file: choices}}", "`templates` has no effect with `pocket`"),
         ("{path: x, templates: {file: choices, per_row: all, worked: 0.5}}", "`worked` has no effect with `per_row"),
         ("{path: x, templates: {file: choices, inverted: 0.6, worked: 0.5}}", "more than 1"),
-        ("{path: x, templates: {file: choices, per_row: 0}}", "per_row"),
+        ("{path: x, templates: {file: choices, per_row: 0}}", "0 must be a number of phrasings from 1, or `all`"),
     ):
         (tmp_path / "r.yaml").write_text(f"data: {{sources: [{given}]}}")
         with pytest.raises(RecipeError, match=words):

@@ -197,24 +197,17 @@ class Phrasings:
             names = ", ".join(sorted(empty))
             raise Rejected("missing_column", f"nothing in column {names}, and every template needs it, or one of these")
         try:
-            found = [template for template in filled if self._is_for(template, values)]
+            options = self.file.options
+            if options and any(template.when and "option" in template.when.names for template in filled):
+                words, right = options.of(values)
+                values = {**values, "option": words[right]}
+            found = [template for template in filled if _is_for(template, values)]
         except _FAULTS as fault:
             raise Rejected("template_failed", f"`when`: {fault}") from fault
         if not found:
             detail = f"nothing in column {', '.join(sorted(empty))}, and " if empty else ""
             raise Rejected("no_template_fits", f"{detail}no `when` is true of the row")
         return found
-
-    def _is_for(self, template: PromptTemplate, values: dict[str, Any]) -> bool:
-        if not template.when:
-            return True
-        names, options = template.when.names, self.file.options
-        if options and "option" in names:
-            words, right = options.of(values)
-            values = {**values, "option": words[right]}
-        # A row may lack a column that only some have: empty then, so that `when: input` is no error.
-        lacking = {name: "" for name in names if is_missing(values.get(name))}
-        return bool(template.when({**values, **lacking} if lacking else values))
 
     def _drawn(self, fitting: Sequence[PromptTemplate], id: str) -> list[PromptTemplate]:
         """The templates drawn for a row, in the order of the draw."""
@@ -281,3 +274,11 @@ class Phrasings:
     def _texts(self, template: PromptTemplate, values: dict[str, Any]) -> Iterable[str]:
         """The row's texts beside the options."""
         return (value for name in template.names if isinstance(value := values.get(name), str))
+
+
+def _is_for(template: PromptTemplate, values: dict[str, Any]) -> bool:
+    if not template.when:
+        return True
+    # A row may lack a column that only some have: empty then, so that `when: input` is no error.
+    lacking = {name: "" for name in template.when.names if is_missing(values.get(name))}
+    return bool(template.when({**values, **lacking} if lacking else values))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from tunesmith.data.mix import sum_fault
 from tunesmith.recipe.coverage import Coverage
@@ -25,12 +25,25 @@ _UNREAD_BESIDE: Mapping[Column, tuple[Column, ...]] = {
 }
 
 
+def _phrasings_per_row(value: Any) -> int | str:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value  # type: ignore[no-any-return]
+    raise ValueError(f"{value!r} must be a number of phrasings from 1, or `all`")
+
+
+PerRow = Annotated[
+    Any,
+    BeforeValidator(_phrasings_per_row),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "all", "type": "string"}]}),
+]
+
+
 class Templates(Section):
     """Prompt templates that put the rows of a table into words: several natural phrasings of one task."""
 
     file: Text
     """A YAML file (docs/phrasings.md), or the name of a shipped one; `tunesmith templates` lists these."""
-    per_row: Count | Literal["all"] = 1
+    per_row: PerRow = 1
     """How many phrasings of each row, drawn by the source's `seed` among those that fit it; or `all` that fit."""
     inverted: Fraction | None = None
     """The part of draws that ask for the question of an answer; by default each template is as likely as another."""
