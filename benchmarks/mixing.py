@@ -56,10 +56,10 @@ def main() -> None:
         case(rng, unit, worst[unit])
     for unit, found in worst.items():
         print(
-            f"{unit}: {found.plans:,} mixtures planned, {found.refused:,} unreachable ones refused: a planned share is "
-            f"off the formula by at most {found.planned:.2e}, a drawn one by {found.drawn:.4%} of the epoch "
-            f"({found.rows:.3f} {unit}); caps exceeded by {found.over:g}; of {found.draws:,} epochs counted, a row came "
-            f"at most {found.often} times more often than its group on average, rounded up",
+            f"{unit}: {found.plans:,} mixtures planned, {found.refused:,} unreachable ones refused: a planned "
+            f"share is off the formula by at most {found.planned:.2e}, a drawn one by {found.drawn:.4%} of the epoch "
+            f"({found.rows:.3f} {unit}); caps exceeded by {found.over:g}; of {found.draws:,} epochs counted, a row "
+            f"came at most {found.often} times more often than its group on average, rounded up",
             flush=True,
         )
     large(given.rows)
