@@ -37,7 +37,7 @@ def explain(folder: Path, row: str | None, reason: str | None, sample: int, as_j
     Raises UserError if there is no such row or reason.
     """
     ledger = Ledger.load(folder / "ledger")
-    run = RunFolder(folder, load_recipe(str(folder)))
+    run = RunFolder(folder, load_recipe(str(folder / "recipe.yaml")))
     if row is not None:
         found: Any = _story(run, ledger, row)
         lines = [f"{row}: {sentence}" for sentence in _told(found)]
