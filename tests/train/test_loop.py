@@ -183,7 +183,7 @@ def test_evaluators_run_when_due_and_leave_training_as_it_was(build, store, plan
     assert_same(weights(plain), weights(watched))
     found = [line for line in metrics(tmp_path / "watched") if "evaluation" in line]
     steps = plan(settings).steps
-    assert [line["step"] for line in found] == sorted({*range(4, steps + 1, 4), steps})
+    assert [line["step"] for line in found] == sorted({*range(0, steps + 1, 4), steps})
     assert found[0]["evaluation"] == {"held out": {"loss": 1.5}}
 
 

@@ -21,7 +21,7 @@ EVALUATION = {
     "step": 3,
     "evaluation": {"new_items": {"loss": 1.5, "tokens": 40, "clusters": {"summary, long": {"loss": 1.75}}}},
 }
-SAMPLES = {"step": 3, "samples": [{"prompt": "Who owns the bakery?", "answer": "Mara Ilsen"}]}
+SAMPLES = {"step": 3, "samples": [{"prompt": "Who owns the bakery?", "answer": "Mara Ilsen"}], "score": 0.25}
 WARNING = {"step": 3, "warning": "the loss explodes", "cause": "loss explodes"}
 LINES = (STEP, EVALUATION, SAMPLES, WARNING)
 EXPECTED = {
@@ -29,6 +29,7 @@ EXPECTED = {
     "train/grad_norm": 0.5,
     "train/learning_rate": 1e-3,
     "train/tokens": 96.0,
+    "samples/score": 0.25,
     "held_out/new_items/loss": 1.5,
     "held_out/new_items/tokens": 40.0,
     "held_out/new_items/clusters/summary, long/loss": 1.75,
@@ -52,7 +53,7 @@ def identity(folder: Path) -> str:
 
 
 def test_names_of_what_is_tracked() -> None:
-    assert values_of(STEP) | values_of(EVALUATION) == EXPECTED
+    assert values_of(STEP) | values_of(EVALUATION) | values_of(SAMPLES) == EXPECTED
     assert values_of(WARNING) == values_of({"step": 4, "skipped": {"loss": "nan"}}) == {}
     assert values_of({"step": 4, "loss": float("nan"), "grad_norm": 2.0}) == {"train/grad_norm": 2.0}
 

@@ -16,22 +16,21 @@ from tunesmith.base.files import value_hash
 from tunesmith.base.progress import say
 from tunesmith.base.random import seed_of
 from tunesmith.base.ranks import Ranks
-from tunesmith.evaluate.answers import answerable, readable
 from tunesmith.evaluate.language import response_losses
 from tunesmith.model.adapters import Method, prepare_method
 from tunesmith.model.device import device_peak
 from tunesmith.model.distill import load_distillation
 from tunesmith.model.flops import training_flops
-from tunesmith.model.generate import generate
 from tunesmith.model.load import load_base, parameter_counts
 from tunesmith.model.losses import causal_model
 from tunesmith.model.seq2seq import is_encoder_decoder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.measuring import scored
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
+from tunesmith.pipeline.sampling import sampler, spread
 from tunesmith.pipeline.splitting import VALIDATION
 from tunesmith.recipe.models import Recipe
-from tunesmith.tokens.templates import prompt_ids, stop_token_ids
+from tunesmith.tokens.templates import stop_token_ids
 from tunesmith.train.loop import Evaluator, Watching, train
 from tunesmith.train.monitor import Meter
 from tunesmith.train.save import save_model
@@ -39,12 +38,10 @@ from tunesmith.train.settings import TrainSettings
 from tunesmith.train.sharding import is_sharded, put_back, trained_weights
 from tunesmith.train.step import AUTOCAST, Objective
 from tunesmith.train.trackers import tracking
-from tunesmith.train.watching import Sampler
 
 WATCHED = 64  # held-out rows of each level whose loss is measured while training
 VALIDATED = 256  # validation rows instead, where there are any
 DIVERGED = 1.5  # times the first loss
-SAMPLED_TOKENS = 128  # the longest answer to a prompt that is watched
 HELD = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # what frozen weights are held in, by precision
 
 
@@ -187,13 +184,13 @@ def _watching(run: RunFolder, prepared: Prepared, model: Any, tokenizer: Any, ra
             "Note: train.patience chooses the step by rows that are reported in the end too, so their figures come out "
             "a little too good. Rows of their own for it: data.hold_out.validation, as 0.02."
         )
-    prompts = [row for rows in watched.values() for row in rows if answerable(row)][: train.samples]
+    prompts = spread(watched, train.samples)
     meter = _meter(model, run.recipe, ranks)
-    sampler = _sampler(prompts, tokenizer) if prompts and train.evaluate_every else None
+    answers = sampler(prompts, prepared, run.recipe.evaluate, tokenizer) if prompts and train.evaluate_every else None
     name, facts = run.path.absolute().name, {"base": run.recipe.base, **train.model_dump(mode="json")}
     return Watching(
         _evaluators(prepared, run.recipe),
-        sampler,
+        answers,
         meter,
         lambda step: tracking(train.track, run.path, name, step=step, facts=facts),
     )
@@ -231,26 +228,6 @@ def _evaluator(rows: Sequence[Conversation], prepared: Prepared, batch_tokens: i
 
     names = sorted(set(clusters.tolist()))
     return evaluate
-
-
-def _sampler(rows: Sequence[Conversation], tokenizer: Any) -> Sampler:
-    """The model's greedy answers to the prompts of held-out rows."""
-    prompts = [prompt_ids(row.prompt, tokenizer, row.tools) for row in rows]
-    stop = stop_token_ids(tokenizer)
-
-    def answer(model: nn.Module) -> list[dict[str, str]]:
-        answers = generate(model, prompts, stop=stop, max_new_tokens=SAMPLED_TOKENS)
-        return [
-            {
-                "row": row.id,
-                "prompt": readable(row.prompt),
-                "expected": row.response,
-                "answer": tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False),
-            }
-            for row, tokens in zip(rows, answers, strict=True)
-        ]
-
-    return answer
 
 
 def _meter(model: Any, recipe: Recipe, ranks: Ranks) -> Meter:

@@ -150,11 +150,11 @@ class Train(Section):
     background_checkpoints: bool = False
     """Write checkpoints beside the training, which then waits only for a copy in memory."""
     evaluate_every: Annotated[int, Field(ge=0)] = 0
-    """Steps between measurements of the held-out loss while training; 0 for only before and after."""
+    """Steps between measurements of held-out losses and samples while training; 0 for only before and after."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after this many measurements without a better loss on `hold_out.validation`, and keep the best; 0 is off."""
-    samples: Annotated[int, Field(ge=0, le=20)] = 4
-    """Held-out prompts that are answered at every measurement, to watch answers change."""
+    samples: Annotated[int, Field(ge=0, le=20)] = 10
+    """Held-out prompts, of all levels and many clusters, that are answered and scored at every measurement."""
     track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     """Where metrics go besides metrics.jsonl; each is an extra, as in `pip install tunesmith[tensorboard]`."""
     freeze: Freeze = Freeze()
@@ -179,7 +179,8 @@ class Train(Section):
         if self.schedule != "wsd":
             self._refuse_without_effect(("decay",), f"with `schedule: {self.schedule}`; take it out, or use `wsd`")
         if not self.evaluate_every:
-            self._refuse_without_effect(("patience",), "without measurements while training; give `evaluate_every`")
+            without = "without measurements while training; give `evaluate_every`"
+            self._refuse_without_effect(("patience", "samples"), without)
         return self
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def metrics_log(path: Path, step: int, trackers: Trackers) -> Iterator[MetricsLo
     kept: list[str] = []
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if _step_of(line) <= step]
+        kept = [line for line in lines if _step_of(line) <= step] if step else []  # the base is measured anew
         write_text(path, "".join(kept))
     if step:
         say(f"going on after step {step}")

@@ -42,8 +42,9 @@ def train(
 
     Goes on from the newest checkpoint in `folder`/checkpoints. Writes `folder`/metrics.jsonl, a line a step.
     objective: what is to become small, by default `supervised_loss`.
-    watching: what is measured every `evaluate_every` steps and at the end, and who is told besides metrics.jsonl. With
-        `patience`, training ends once the held-out loss has stopped falling, and the model is that of the best step.
+    watching: what is measured before the first step, every `evaluate_every` steps and at the end, and who is told
+        besides metrics.jsonl. With `patience`, training ends once the held-out loss has stopped falling, and the model
+        is that of the best step.
     owner: anything that names the data and the base model; a checkpoint of another owner is refused.
     about: what checkpoints say of themselves besides. ranks: the processes that train together.
     Raises TunesmithError, leaving the weights as they were, if a loss or gradient is not finite; Interrupted, with a
@@ -51,6 +52,8 @@ def train(
     """
     trainer = Trainer(model, store, plan, settings, folder, objective, watching, owner, about, ranks)
     with trainer.running() as stop_requested:
+        if not trainer.done.step and settings.evaluate_every:
+            trainer.evaluate_if_due()
         for rows in trainer.steps():
             started = time.perf_counter()
             gradient = gradient_of(model, rows, settings, trainer.objective, trainer.ranks, trainer.done.loss_scale)

@@ -47,12 +47,12 @@ class Trackers:
         self._open = dict(opened)
 
     def see(self, line: Mapping[str, Any]) -> None:
-        """Hand on a line of metrics.jsonl: numbers of a step or of an evaluation, or samples."""
+        """Hand on a line of metrics.jsonl: numbers of a step or of an evaluation, or samples and their score."""
         step, samples = int(line["step"]), line.get("samples")
         if samples:
             pairs = [(str(each["prompt"]), str(each["answer"])) for each in samples]
             self._each(lambda tracker: tracker.samples(step, pairs))
-        elif values := values_of(line):
+        if values := values_of(line):
             self._each(lambda tracker: tracker.log(step, values))
 
     def close(self) -> None:
@@ -102,6 +102,8 @@ def tracking(
 def values_of(line: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a line, named "train/loss", "held_out/new_items/clusters/summary"."""
     flat = {} if "warning" in line or "skipped" in line else dict(_leaves(line.get("evaluation") or {}, "held_out"))
+    if "samples" in line and "score" in line:
+        flat["samples/score"] = line["score"]
     if "loss" in line:
         flat |= _leaves({key: value for key, value in line.items() if key not in ("step", "evaluation")}, "train")
     return {name: float(value) for name, value in flat.items() if math.isfinite(value)}

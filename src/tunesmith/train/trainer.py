@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -174,22 +175,25 @@ class Trainer:
         self._bar.note(f"loss {gradient.loss:.3f}, {speed:,.0f} tokens/s")
 
     def evaluate_if_due(self) -> None:
-        """Measure on held-out rows every so many steps and at the end; remember which step was best."""
+        """Measure on held-out rows before the first step, every so many and at the end; remember which was best."""
         watching = self._watching
         if not (watching.evaluators or watching.sampler) or not _due(
             self.done.step, self.settings.evaluate_every, self.plan.steps
         ):
             return
         found: dict[str, dict[str, Any]] = {}
-        samples: list[dict[str, str]] = []
+        samples: list[dict[str, Any]] = []
         if self.ranks.is_main or is_sharded(self.model):  # a sharded model needs all ranks to be computed at all
             found, samples = self._measure()
         self.ranks.meet("measured")
         if watching.evaluators:
             self._log.write({"step": self.done.step, "evaluation": found})
         if watching.sampler:
-            self._log.write({"step": self.done.step, "samples": samples})
-        self.done = self.done.measured(self._shared(held_out_loss(found)))
+            scores = [one["score"] for one in samples if "score" in one]
+            mean = {"score": fmean(scores)} if scores else {}
+            self._log.write({"step": self.done.step, "samples": samples, **mean})
+        if self.done.step:  # the base is there to be seen, not to be chosen
+            self.done = self.done.measured(self._shared(held_out_loss(found)))
 
     def save_if_due(self, now: bool = False) -> None:
         """Write a checkpoint if one is due: every so many steps, at the end, at a new best step, or `now`."""
@@ -209,7 +213,7 @@ class Trainer:
             if self.ranks.is_main:
                 say(f"the model is that of step {best}, whose held-out loss was lowest ({self.done.best_loss:.4f})")
 
-    def _measure(self) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
+    def _measure(self) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
         self.model.eval()
         with torch.no_grad(), gathered(self.model):
             found = {name: dict(evaluator(self.model)) for name, evaluator in self._watching.evaluators.items()}
