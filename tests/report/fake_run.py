@@ -263,11 +263,23 @@ def _measurement(step: int, loss: float, clusters: list[str], text: str) -> list
     parts = {name: {"loss": loss + 0.03 * index, "tokens": 400} for index, name in enumerate(clusters)}
     levels = {"new_items": {"loss": loss + 0.11, "tokens": 4000, "clusters": parts}}
     levels["new_clusters"] = {"loss": loss + 0.6, "tokens": 900, "clusters": {f"paraphrase {text}".strip(): loss + 0.6}}
-    answers = [{"prompt": f"{said[0]} {text}".strip(), "answer": f"{said[3 - step % 2]} {text}"} for said in SAID[:3]]
+    answers = [
+        {
+            "row": f"pocket:{place} {text}".strip(),
+            "level": "new_items",
+            "cluster": f"{clusters[place % len(clusters)]}",
+            "prompt": f"{said[0]} {text}".strip(),
+            "expected": f"{said[1]} {text}".strip(),
+            "answer": f"{said[3 - step % 2]} {text}",
+            "metric": "exact_match",
+            "score": float(step % 2),
+        }
+        for place, said in enumerate(SAID[:3])
+    ]
     warning = f"the device idles: 24% of the last 50 steps went into waiting for data. {text}".strip()
     return [
         {"step": step, "evaluation": levels},
-        {"step": step, "samples": answers},
+        {"step": step, "samples": answers, "score": float(step % 2)},
         {"step": step, "warning": warning, "cause": "device idles"},
     ]
 

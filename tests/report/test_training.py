@@ -14,7 +14,7 @@ from fake_run import fake_run
 
 from tunesmith.report.page import write_report
 from tunesmith.report.terminal import print_training
-from tunesmith.report.training import held_out_losses, samples_of, training
+from tunesmith.report.training import held_out_losses, training
 
 STEPS: list[dict[str, Any]] = [{"step": s, "loss": 3.0 / s, "memory": 2.0**30 * s, "mfu": 0.5} for s in range(1, 201)]
 
@@ -71,16 +71,6 @@ def test_facts_and_warnings() -> None:
     assert found and found.warnings == [(9, "look out")] and found.not_finite == 1
     facts = {name: value for name, value, _ in found.facts}
     assert facts == {"Utilisation": "50.0%", "Memory": "200.00 GiB", "Best held-out loss": "0.700"}
-
-
-def test_answers_over_the_run_come_latest_first_and_say_what_changed() -> None:
-    said = ["a", "b", "b", "c"]
-    lines = [{"step": 10 * i, "samples": [{"prompt": "p", "answer": answer}]} for i, answer in enumerate(said)]
-    [sample] = samples_of([*lines, {"step": 50, "samples": [None, {"prompt": 3}, "x"]}, {"samples": 7}])
-    assert sample.prompt == "p"
-    assert sample.answers == [(30, "c", True), (20, "b", False), (10, "b", True), (0, "a", True)]
-    [long] = samples_of([{"step": i, "samples": [{"prompt": "p", "answer": "y" * 9000}]} for i in range(500)])
-    assert len(long.answers) == 60 and long.answers[0][0] == 499 and len(long.answers[0][1]) < 2100
 
 
 def test_runs_of_older_versions_have_fewer_curves() -> None:

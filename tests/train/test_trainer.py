@@ -101,7 +101,7 @@ def held_out(losses):
 def test_training_stops_when_the_held_out_loss_rises_and_keeps_the_best(build, store, plan, tmp_path):
     settings = replace(SETTINGS, evaluate_every=1, patience=3, checkpoint_every=2, keep_checkpoints=1)
     model, planned = build(), plan(settings)
-    losses = [3.0, 2.0, 1.5, 1.7, 1.6, 1.9, 1.0]
+    losses = [0.5, 3.0, 2.0, 1.5, 1.7, 1.6, 1.9, 1.0]  # the first is that of the base, which is no step to keep
     result = train(model, store, planned, settings, tmp_path, watching=Watching(held_out(losses)))
     assert (result.step, result.best_step, result.best_loss, result.worse) == (6, 3, 1.5, 3) and planned.steps > 6
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

@@ -12,6 +12,7 @@ from itertools import accumulate
 from markupsafe import Markup
 
 from tunesmith.report import charts
+from tunesmith.report.history import Sample, samples_of, scores_of
 from tunesmith.report.load import Fields, at, fields_at, number
 from tunesmith.report.words import clipped, counted, decimal, percent, short, spaced, whole
 
@@ -19,7 +20,6 @@ DOTS_SHOWN = 200
 POINTS_SHOWN = 400
 CLUSTERS_SHOWN = 24
 WARNINGS_SHOWN = 30
-ANSWERS_SHOWN = 60
 TEXT_LENGTH = 2_000
 
 Series = list[tuple[float, float]]
@@ -37,14 +37,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A prompt and its (step, answer, whether it differs from the one before) over the run."""
-
-    prompt: str
-    answers: list[tuple[float, str, bool]]
-
-
-@dataclass(frozen=True)
 class Training:
     """The loss curve, held-out losses, smaller curves for what drove it, warnings, samples, sums over the run."""
 
@@ -56,6 +48,7 @@ class Training:
     warnings: list[tuple[float, str]]
     warnings_omitted: int
     samples: list[Sample]
+    sample_scores: Curve | None
     facts: list[tuple[str, str, str]]
     steps: int
     loss_first: float
@@ -76,6 +69,7 @@ def training(metrics: Sequence[Fields]) -> Training | None:
     window = max(1, len(losses) // 50)
     kinds = {name: index for index, name in enumerate(levels)}
     said = warnings_of(metrics)
+    sampled, prompts = scores_of(metrics)
     last = losses[-1][0]
     return Training(
         loss=_loss_curve(losses, dots, window),
@@ -88,7 +82,8 @@ def training(metrics: Sequence[Fields]) -> Training | None:
         warnings=said[:WARNINGS_SHOWN],
         warnings_omitted=max(len(said) - WARNINGS_SHOWN, 0),
         samples=samples_of(metrics),
-        facts=_facts(steps, levels),
+        sample_scores=_score_curve(sampled, prompts) if len(sampled) > 1 else None,
+        facts=[*_facts(steps, levels), *_score_facts(sampled, prompts)],
         steps=len(steps),
         loss_first=sum(v for _, v in losses[:window]) / window,
         loss_last=sum(v for _, v in losses[-window:]) / window,
@@ -132,25 +127,6 @@ def warnings_of(metrics: Sequence[Fields]) -> list[tuple[float, str]]:
     return [(step, clipped(text, TEXT_LENGTH)) for step, text in lines if isinstance(text, str)]
 
 
-def samples_of(metrics: Sequence[Fields]) -> list[Sample]:
-    """What was answered to each prompt over the run, the first and last measurements if there are many."""
-    answers: dict[str, list[tuple[float, str]]] = {}
-    for line in metrics:
-        step, samples = number(line, "step"), at(line, "samples")
-        for sample in samples if isinstance(samples, list) and step is not None else []:
-            prompt, answer = at(sample, "prompt"), at(sample, "answer")
-            if isinstance(prompt, str) and isinstance(answer, str):
-                answers.setdefault(prompt, []).append((step or 0, clipped(answer, TEXT_LENGTH)))
-    return [Sample(clipped(prompt, TEXT_LENGTH), _changes(given)) for prompt, given in answers.items()]
-
-
-def _changes(given: list[tuple[float, str]]) -> list[tuple[float, str, bool]]:
-    """The latest first, as that is what one looks for."""
-    marked = [(step, answer, index == 0 or answer != given[index - 1][1]) for index, (step, answer) in enumerate(given)]
-    kept = marked if len(marked) <= ANSWERS_SHOWN else marked[: ANSWERS_SHOWN // 2] + marked[-ANSWERS_SHOWN // 2 :]
-    return kept[::-1]
-
-
 def _facts(steps: Sequence[Fields], levels: dict[str, Series]) -> list[tuple[str, str, str]]:
     """(name, value, explanation) of what the run comes down to."""
     speeds, waits, shares, memory = (
@@ -169,6 +145,18 @@ def _facts(steps: Sequence[Fields], levels: dict[str, Series]) -> list[tuple[str
         step, loss = min(series, key=lambda pair: pair[1])
         found.append(("Best held-out loss", decimal(loss), f"on {level}, at step {whole(step)}"))
     return found
+
+
+def _score_curve(sampled: Series, prompts: int) -> Curve:
+    return _curve("Score of the samples", f"mean of {counted(prompts, 'answer')}, by step", sampled)
+
+
+def _score_facts(sampled: Series, prompts: int) -> Iterator[tuple[str, str, str]]:
+    """Of the answers while training: their mean score in the end."""
+    if sampled:
+        (first, before), (last, after) = sampled[0], sampled[-1]
+        steps = f"at step {whole(last)}; {percent(before)} at step {whole(first)}"
+        yield "Samples", percent(after), f"mean score of {counted(prompts, 'answer')} {steps}"
 
 
 def _series(steps: Sequence[Fields], key: str) -> Series:
