@@ -29,7 +29,7 @@ test-all: check  ## check, and all tests, the slow ones too
 	$(BIN)/pytest -m ''
 
 bench: $(READY) $(PEERS)  ## the benchmarks, one after the other, beside the peers (in an environment of their own)
-	@for file in $(filter-out %_gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in $(filter-out %_gpu.py %_scale.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 pocket: $(READY)  ## rebuild the embedded base model from nothing (about an hour on two cores)
 	$(BIN)/python tools/build_pocket.py

@@ -305,8 +305,8 @@ def test_the_schema_describes_every_section():
     schema = Recipe.model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["base"]["description"].startswith("The base model")
-    named = """BertScore Bottleneck Clean Coverage Data DataEngine Decontaminate Dedup Distill Evaluate EvaluationFile
-    Filter Folds Forgetting Freeze HoldOut Lora Mix Prompt Replay Source Suite Templates Train"""
+    named = """BertScore Bottleneck Clean Coverage Data DataEngine Decoding Decontaminate Dedup Distill Evaluate
+    EvaluationFile Filter Folds Forgetting Freeze HoldOut Lora Mix Prompt Replay Source Suite Templates Train"""
     assert set(schema["$defs"]) == set(named.split())
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.evaluate import answers as module
-from tunesmith.evaluate.answers import answer, answerable, readable, sample
-from tunesmith.tokens.templates import plain_prompt
+from tunesmith.evaluate.answers import Decoding, answer, answerable, readable, sample
+from tunesmith.model.beam import beam_search
+from tunesmith.model.generate import generate
+from tunesmith.tokens.templates import plain_prompt, prompt_ids, stop_token_ids
 
 
 def ask(name: str, prompt: str, response: str, **labels: str) -> Conversation:
@@ -113,3 +115,20 @@ def test_answerable() -> None:
 def test_readable_names_roles_only_where_there_are_several() -> None:
     assert readable(ROWS[0].prompt) == "Capital of France?"
     assert readable((Message("system", "Be brief."), Message("user", "Hi"))) == "system: Be brief.\n\nuser: Hi"
+
+
+def test_answers_are_generated_as_the_decoding_says(model: Any, tokenizer: Any) -> None:
+    options = {"style": "chat", "max_new_tokens": 6}
+    prompts = [prompt_ids(row.prompt, tokenizer) for row in ROWS]
+    stop = stop_token_ids(tokenizer)
+    drawn = Decoding(temperature=0.9, top_k=20, seed=3)
+    for decoding, wanted in (
+        (Decoding(beams=3), beam_search(model, prompts, beams=3, stop=stop, max_new_tokens=6)),
+        (drawn, generate(model, prompts, stop=stop, max_new_tokens=6, temperature=0.9, top_k=20, seed=3)),
+    ):
+        found = answer(model, tokenizer, {"new_items": ROWS}, decoding=decoding, **options)
+        texts = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in wanted]
+        assert [one.response for one in found] == texts
+    assert answer(model, tokenizer, {"a": ROWS}, **options) != answer(
+        model, tokenizer, {"a": ROWS}, decoding=drawn, **options
+    )

@@ -31,6 +31,8 @@ def test_a_recipe_may_change_until_something_is_trained(recipe, tmp_path):
         with pytest.raises(UserError, match="different recipe"):
             RunFolder.open(folder, recipe("seed=1", "train.threads=1", change))
     RunFolder.open(folder, recipe("seed=1", "train.threads=1", "evaluate.items=3"))
+    told = ("data.coverage={rows: 9}", "data.sources=[{pocket: 240, name: small, licence: mit}]")
+    RunFolder.open(folder, recipe("seed=1", "train.threads=1", *told))
 
 
 def test_after_training_what_only_measures_or_watches_may_change(finished, recipe, tmp_path, capsys):

@@ -12,6 +12,7 @@ from tunesmith.base.progress import progress
 from tunesmith.base.random import seed_of
 from tunesmith.evaluate.metrics import ModelScores, Task, scores, task_metrics
 from tunesmith.evaluate.overlap import Case
+from tunesmith.model.beam import beam_search
 from tunesmith.model.generate import CACHE_TOKENS, generate, new_tokens_limit
 from tunesmith.model.losses import causal_model
 from tunesmith.model.seq2seq import is_encoder_decoder
@@ -43,6 +44,32 @@ class Answer:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How tokens are chosen: greedily by default; by beam search; or drawn, where the temperature is above 0.
+
+    length_penalty: of beams, see `beam_search`. temperature, top_p, top_k, seed: of draws, see `generate`.
+    """
+
+    beams: int = 1
+    length_penalty: float = 1.0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def tokens(self, model: Any, prompts: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
+        """The new tokens of every prompt; options: what `generate` and `beam_search` both take."""
+        if self.beams > 1:
+            return beam_search(model, prompts, beams=self.beams, length_penalty=self.length_penalty, **options)
+        return generate(
+            model, prompts, temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, seed=self.seed, **options
+        )
+
+
+GREEDY = Decoding()
+
+
 def answerable(row: Conversation) -> bool:
     """Whether the row ends in a response whose text can be compared: not plain text, not a call of a tool."""
     last = row.messages[-1]
@@ -64,10 +91,11 @@ def answer(
     metric: str | Mapping[str, str] = "auto",
     among: Iterable[Conversation] | None = None,
     models: Mapping[str, ModelScores] | None = None,
+    decoding: Decoding = GREEDY,
     batch_tokens: int = CACHE_TOKENS,
     title: str = "Answering",
 ) -> list[Answer]:
-    """Greedy answers to the rows of every level, in order, each scored against the row's response.
+    """Answers to the rows of every level, in order, each scored against the row's response.
 
     The rows are `answerable`; one that the chat template refuses raises SupervisionError.
 
@@ -89,6 +117,7 @@ def answer(
         max_new_tokens=max_new_tokens,
         ends=["\n\n" if "\n" in row.response.strip() else "\n" for row in rows],
         tools=[row.tools for row in rows],
+        decoding=decoding,
         batch_tokens=batch_tokens,
         title=title,
     )
@@ -139,10 +168,11 @@ def respond(
     max_new_tokens: int,
     ends: Sequence[str] | str = "\n\n",
     tools: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+    decoding: Decoding = GREEDY,
     batch_tokens: int = CACHE_TOKENS,
     title: str = "Answering",
 ) -> list[Response]:
-    """What the model answers, greedily, to the last message of each prompt.
+    """What the model answers to the last message of each prompt.
 
     ends: where a plain answer ends, one text for all prompts or one for each; a chat answer ends at a stop token.
     tools: those of each prompt, for the chat template.
@@ -152,7 +182,7 @@ def respond(
     encoder_decoder = is_encoder_decoder(causal_model(model))
     ids = _prompts(prompts, tools or [()] * len(prompts), tokenizer, style, encoder_decoder)
     with progress(title, total=len(prompts)) as bar:
-        generated = generate(
+        generated = decoding.tokens(
             model,
             ids,
             stop=stop_token_ids(tokenizer),

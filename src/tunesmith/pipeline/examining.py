@@ -15,7 +15,7 @@ from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say
 from tunesmith.data.read import read_source, source_files
-from tunesmith.evaluate.answers import Answer, Style, answer, readable, sample
+from tunesmith.evaluate.answers import Answer, Decoding, Style, answer, readable, sample
 from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks
 from tunesmith.evaluate.bertscore import BertScore
 from tunesmith.evaluate.builtin_instructions import builtin_instructions
@@ -76,8 +76,11 @@ def _open(suite: Suite, run: RunFolder, tokenizer: Any) -> Opened:
         )
     said = f", {trained:,} of them trained on" if trained else ""
     say(f"Suite {suite.name}: {len(items):,} items{said}." + (f" {left_out}" if left_out else ""))
+    decoding = recipe.evaluate.decoding.model_dump(mode="json")
     settings = suite.model_dump(mode="json", exclude={"guard", "path"})
-    key = value_hash([settings, files, recipe.evaluate.max_new_tokens, recipe.evaluate.base_styles, recipe.seed])
+    key = value_hash(
+        [settings, files, recipe.evaluate.max_new_tokens, decoding, recipe.evaluate.base_styles, recipe.seed]
+    )
     return Opened(suite, items, prompts, key, trained, left_out)
 
 
@@ -216,6 +219,11 @@ def compared(run: RunFolder, opened: Opened, base: Examined, tuned: Examined) ->
     return summary
 
 
+def decoding_of(recipe: Recipe) -> Decoding:
+    """How the recipe generates answers."""
+    return Decoding(**recipe.evaluate.decoding.model_dump(), seed=recipe.seed)
+
+
 Styles = Mapping[str, Style]
 
 
@@ -233,6 +241,7 @@ def _answers(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles:
                 max_new_tokens=suite.max_new_tokens or recipe.evaluate.max_new_tokens,
                 metric=suite.metric,
                 models=models,
+                decoding=decoding_of(recipe),
                 title=f"{suite.name}: {who.replace('_', ', ')}",
             )
             for who, style in styles.items()
@@ -252,6 +261,7 @@ def _turns(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles: S
                 style=style,
                 title=f"{suite.name}: {who.replace('_', ', ')}",
                 max_new_tokens=tokens,
+                decoding=decoding_of(recipe),
             )
             for who, style in styles.items()
         }
@@ -268,6 +278,7 @@ def _followed(model: Any, tokenizer: Any, opened: Opened, recipe: Recipe, styles
                 items,
                 suite=suite.name,
                 style=style,
+                decoding=decoding_of(recipe),
                 max_new_tokens=suite.max_new_tokens or recipe.evaluate.max_new_tokens,
                 title=f"{suite.name}: {who.replace('_', ', ')}",
             )

@@ -164,9 +164,21 @@ def _going_on(path: Path, kept: str, loaded: LoadedRecipe) -> LoadedRecipe:
 def _decisive(text: str, free: Set[str]) -> list[Any]:
     """The values of a recipe that decide the data, the base or the training, without those in `free`."""
     recipe = _filled(text)
-    keys = [(name,) for name in Recipe.model_fields if name not in ("train", "evaluate")]
+    keys = [(name,) for name in Recipe.model_fields if name not in ("data", "train", "evaluate")]
     trained = [("train", name) for name in Train.model_fields if name not in free]
-    return [recipe.get(key) for key in (*keys, *trained, ("evaluate", "forgetting"))]
+    return [_deciding(recipe.get(("data",))), *map(recipe.get, (*keys, *trained, ("evaluate", "forgetting")))]
+
+
+def _deciding(data: Any) -> Any:
+    """The section `data` without what only tells of rows: their licences, and what they should cover."""
+    if not isinstance(data, Mapping):
+        return data
+
+    def unlicensed(place: Any) -> Any:
+        return {key: value for key, value in place.items() if key != "licence"} if isinstance(place, Mapping) else place
+
+    told = {"coverage": None, "replay": unlicensed(data.get("replay"))}
+    return {**data, **told, "sources": [unlicensed(source) for source in data.get("sources") or ()]}
 
 
 def _filled(text: str) -> Document:

@@ -18,6 +18,7 @@ from tunesmith.evaluate.bertscore import BertScore
 from tunesmith.evaluate.compare import compare, loss_rows, write_evaluation
 from tunesmith.evaluate.language import Losses, TextBits, response_losses, text_bits
 from tunesmith.model.generate import CACHE_TOKENS
+from tunesmith.pipeline.examining import decoding_of
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.preparing import Prepared, supervised_rows
 from tunesmith.recipe.evaluation import Evaluate
@@ -62,7 +63,9 @@ def measured(run: RunFolder, prepared: Prepared, who: str, of: str, load: Any) -
     who: "base" or "tuned"; the base is asked in every style of the recipe. of: a key of the model that is measured.
     """
     evaluate = run.recipe.evaluate
-    key = value_hash([of, run.facts["keys"]["prepare"], evaluate.model_dump(mode="json"), run.recipe.seed])
+    key = value_hash(
+        [of, run.facts["keys"]["prepare"], evaluate.model_dump(mode="json", exclude={"suites"}), run.recipe.seed]
+    )
     path = run.path / "evaluation" / f"{who}.json"
     stage = f"evaluate {who}"
     if not (run.is_done(stage, key) and path.is_file()):
@@ -89,6 +92,7 @@ def _measure(
             metric=evaluate.metric,
             among=[row for rows in prepared.held_out.values() for row in rows],
             models=models,
+            decoding=decoding_of(run.recipe),
             batch_tokens=min(CACHE_TOKENS, CACHED_PER_TRAINED * room),
             title=f"Answering: {who.replace('_', ', ')}",
         )

@@ -46,6 +46,33 @@ class BertScore(Section):
     """Weigh words by how few of the expected responses hold them."""
 
 
+class Decoding(Section):
+    """How answers are generated."""
+
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Beams of a beam search; 1 takes the most likely token each time, or draws."""
+    length_penalty: float = 1.0
+    """For beams: above 0 favours long answers, below short ones."""
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """0 takes the most likely token; above, tokens are drawn by the recipe's seed."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """For draws: from the most likely tokens that together have this probability."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """For draws: from this many most likely tokens; 0 is all."""
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Decoding:
+        if self.beams > 1:
+            self._refuse_without_effect(
+                ("temperature", "top_p", "top_k"), "with `beams`; take it out, or set beams to 1"
+            )
+        else:
+            self._refuse_without_effect(("length_penalty",), "without `beams`; take it out, or give 2 beams or more")
+        if not self.temperature:
+            self._refuse_without_effect(("top_p", "top_k"), "at `temperature: 0`; give one above 0, as 0.7")
+        return self
+
+
 class Suite(Section):
     """Items that base and tuned model are examined with besides the held-out rows: a file, or a benchmark."""
 
@@ -124,6 +151,8 @@ class Evaluate(Section):
     metrics by cluster or task, as `{default: auto, summary: rouge_l}`."""
     bertscore: BertScore | None = None
     """The model of the metric `bertscore`."""
+    decoding: Decoding = Decoding()
+    """How answers are generated; by default greedily, so that they are the same each time."""
     base_styles: Annotated[tuple[PromptStyle, ...], Field(min_length=1)] = ("chat", "plain")
     """How the base model is asked: by the chat template, by a plain prompt, or both, counting the better."""
     forgetting: Forgetting | None = None
