@@ -81,9 +81,11 @@ def fake_run(
     extra_clusters: int = 0,
     seed: int = 0,
     text: str = "",
+    samples: int = 3,
 ) -> Path:
     """Write a finished run. gain: how much better the tuned model is; few: use only the first clusters;
-    text: put into every name and every text."""
+    text: put into every name and every text; samples: prompts that are answered while training, more than 3 of them
+    at 100 measurements instead of 6."""
     rng = np.random.default_rng(seed)
     clusters = dict(list(CLUSTERS.items())[:few]) | {f"cluster {i}": (f"task_{i}",) for i in range(extra_clusters)}
     if text:
@@ -92,7 +94,7 @@ def fake_run(
     (folder / "recipe.yaml").write_text(RECIPE + f"# {text}\n" * bool(text), "utf-8", "replace")
     _ledger(folder / "ledger", clusters, rng, text.encode("utf-8", "replace").decode())  # as Parquet must have it
     _write(folder / "tokens/summary.json", _tokens(clusters, rng, text))
-    _lines(folder / "metrics.jsonl", _metrics(steps, rng, list(clusters), text))
+    _lines(folder / "metrics.jsonl", _metrics(steps, rng, list(clusters), text, samples))
     _write(folder / "evaluation/summary.json", _summary(clusters, gain, rng, text))
     _lines(folder / "evaluation/items.jsonl", _items(clusters, items, gain, rng, text))
     return folder
@@ -231,8 +233,11 @@ def _tokens(clusters: dict[str, tuple[str, ...]], rng: np.random.Generator, text
     }
 
 
-def _metrics(steps: int, rng: np.random.Generator, clusters: list[str], text: str) -> list[dict[str, Any]]:
+def _metrics(
+    steps: int, rng: np.random.Generator, clusters: list[str], text: str, samples: int
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    every = steps // (6 if samples <= 3 else 100) or 1
     for step in range(1, steps + 1):
         share = step / steps
         rate = 1e-3 * min(step / (0.05 * steps), 0.1 + 0.45 * (1 + math.cos(math.pi * share)))
@@ -253,12 +258,14 @@ def _metrics(steps: int, rng: np.random.Generator, clusters: list[str], text: st
                 "seconds": step * 0.24,
             }
         )
-        if step % (steps // 6 or 1) == 0:
-            rows += _measurement(step, loss, clusters, text)
+        if step % every == 0:
+            rows += _measurement(step, step // every, loss, clusters, text, samples)
     return rows
 
 
-def _measurement(step: int, loss: float, clusters: list[str], text: str) -> list[dict[str, Any]]:
+def _measurement(
+    step: int, number: int, loss: float, clusters: list[str], text: str, samples: int
+) -> list[dict[str, Any]]:
     """What is measured while training: losses by level and cluster, and answers; and a warning."""
     parts = {name: {"loss": loss + 0.03 * index, "tokens": 400} for index, name in enumerate(clusters)}
     levels = {"new_items": {"loss": loss + 0.11, "tokens": 4000, "clusters": parts}}
@@ -270,16 +277,16 @@ def _measurement(step: int, loss: float, clusters: list[str], text: str) -> list
             "cluster": f"{clusters[place % len(clusters)]}",
             "prompt": f"{said[0]} {text}".strip(),
             "expected": f"{said[1]} {text}".strip(),
-            "answer": f"{said[3 - step % 2]} {text}",
+            "answer": f"{said[3 - number % 2]} {text}",
             "metric": "exact_match",
-            "score": float(step % 2),
+            "score": float(number % 2),
         }
-        for place, said in enumerate(SAID[:3])
+        for place, said in enumerate((SAID * samples)[:samples])
     ]
     warning = f"the device idles: 24% of the last 50 steps went into waiting for data. {text}".strip()
     return [
         {"step": step, "evaluation": levels},
-        {"step": step, "samples": answers, "score": float(step % 2)},
+        {"step": step, "samples": answers, "score": float(number % 2)},
         {"step": step, "warning": warning, "cause": "device idles"},
     ]
 
