@@ -150,7 +150,7 @@ def test_a_row_kept_by_one_way_and_dropped_by_the_next_is_told():
     # Of a:1's 59 instruction 5-grams a:2 has 57.
     assert [(drop.row, drop.detail) for drop in found.drops] == [
         ("a:2", "a:1 was kept instead: similarity 0.966"),
-        ("a:3", "a:1 was kept instead: the same text as a:2, which it was kept for"),
+        ("a:3", "a:1 was kept instead: the same text as a:2, which went for it too"),
     ]
 
 

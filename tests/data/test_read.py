@@ -8,6 +8,8 @@ import pytest
 from tunesmith.base.errors import DataError, TunesmithError
 from tunesmith.data.ledger import Drop
 from tunesmith.data.read import SourceRows, read_source, source_files
+from tunesmith.recipe.data import Source, Templates
+from tunesmith.recipe.phrasings import phrasings_of
 
 DATA = Path(os.environ.get("TUNESMITH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -128,6 +130,23 @@ def test_a_sample_is_seeded_spread_and_accounted_for(tmp_path):
     assert len(short.rows) == 1000 and "5,000" in short.note
     with pytest.raises(DataError, match="sample"):
         read_source("a", path, sample=0)
+
+
+def test_a_sample_of_a_table_with_templates_draws_its_rows(tmp_path):
+    header, *rows = ["premise,hypothesis,label", *(f"it rains in {n},it is wet in {n},{n % 3}" for n in range(60))]
+    path = write(tmp_path / "t.csv", header, *rows)
+    source = Source(path=str(path), templates=Templates(file="entailment", per_row=2))
+    phrasings = phrasings_of(source, source.templates)
+    whole = read_source("t", path, phrasings=phrasings)
+    source = read_source("t", path, phrasings=phrasings, sample=15)
+    lines = Counter(row.id.split(".")[0] for row in source.rows)
+    assert len(whole.rows) == 120 and len(lines) == 15 and set(lines.values()) == {2}
+    assert [row for row in whole.rows if row.id.split(".")[0] in lines] == source.rows
+    assert Counter(drop.reason for drop in source.rejected) == {"not_sampled": 90}
+    said = Counter(row.phrasing for row in source.rows)
+    assert all(f"{name} {count}" in source.note for name, count in said.items())
+    assert "60 rows of the table" in source.note and "a sample of 15 rows of the table" in source.note
+    assert "there are 60 rows of the table" in read_source("t", path, phrasings=phrasings, sample=61).note
 
 
 def test_mended_rows_are_counted(tmp_path):

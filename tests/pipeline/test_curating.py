@@ -1,6 +1,7 @@
 """Curation inside a run: every row accounted for, each change and drop on record, whatever the number of processes."""
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -66,6 +67,20 @@ def test_examples_of_a_reason(tmp_path):
     assert [drop.row for drop in ledger.examples("exact_duplicate", 5)] == ["s:3"]
     with pytest.raises(UserError, match=r"reason 'near'\. Reasons in this run: .*exact_duplicate \(1\)"):
         ledger.examples("near", 5)
+
+
+def test_near_duplicates_that_are_other_phrasings_are_warned_of(tmp_path, capsys):
+    rows = [
+        replace(row(number, f"{LONG * 3}{words}", "Yes, they would."), task="qa", phrasing=words)
+        for number, words in enumerate(("Why?", "Why so?", "Say why."))
+    ]
+    left, _ = through(tmp_path / "named", rows, dedup=Dedup(near=0.7))
+    said = capsys.readouterr().err
+    assert len(left) == 1 and "2 of the near-duplicates ask in another phrasing" in " ".join(said.split())
+    same = [replace(each, phrasing="one") for each in rows]
+    for name, given in (("same", same), ("none", [replace(each, phrasing="") for each in rows])):
+        through(tmp_path / name, given, dedup=Dedup(near=0.7))
+        assert "Warning" not in capsys.readouterr().err
 
 
 def test_rows_that_hold_an_evaluation_item_go(tmp_path):

@@ -208,9 +208,10 @@ class _Links:
     def _drop(self, place: int, final: int) -> Drop:
         row, instead = self._survey.id, int(self.instead[place])
         reason = self._reasons[self._reason[place]]
-        how = _how(float(self._similarity[place])) if reason != "exact_duplicate" else "the same text"
-        how += ", linked by rows between them" if self._chained[place] else ""
-        other = "" if instead == final else f" as {row(instead)}, which it was kept for"
+        exact = reason == "exact_duplicate"
+        how = "the same text" if exact else _how(float(self._similarity[place]))
+        other = "" if instead == final else f" {'as' if exact else 'to'} {row(instead)}, which went for it too"
+        other += ", linked by rows between them" if self._chained[place] else ""
         return Drop(row(place), STAGE, reason, f"{row(final)} was kept instead: {how}{other}")
 
 

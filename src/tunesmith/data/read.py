@@ -7,7 +7,7 @@ import glob as globbing
 import heapq
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -78,7 +78,8 @@ def read_source(
     map: our name -> column, for columns of other names. format: refuse rows of any other shape than this.
     cluster, task: labels for rows whose own columns have none; cluster defaults to the source's name.
     kind: "text" takes plain text only. sample: keep this many readable rows, drawn by `seed` from all of them.
-    phrasings: puts the rows into words by prompt templates, whatever their shape; `map` then names labels only.
+    phrasings: puts the rows into words by prompt templates, whatever their shape; `map` then names labels only, and
+    `sample` counts rows of the table, each taken with all that was drawn for it.
     into: takes the kept rows one by one, so that they are never in memory all at once.
 
     Row ids are NAME:LINE in JSONL, CSV and text files, NAME:NUMBER in JSON and Parquet, with the file between when
@@ -91,14 +92,19 @@ def read_source(
         )
     files = source_files(path)
     reader = _Reader(name, dict(map or {}), shape_named(format) if format else None, cluster, task, kind, phrasings)
-    readable = reader.conversations(files)
+    lines = reader.by_line(files)
+    # What a sample draws: a row by itself, but of a table all that was made of one of its rows.
+    drawn: Iterable[list[Conversation]] = lines if phrasings else ([row] for line in lines for row in line)
     rows: list[Conversation] = []
     keep, kept, changed = into or rows.append, 0, 0
     counts: Counter[str] = Counter()
     with _few_collections():
-        for row in readable if sample is None else _sampled(readable, sample, seed, reader.rejected):
+        if sample is not None:
+            drawn = _sampled(drawn, sample, seed, reader.rejected)
+        for row in chain.from_iterable(drawn):
             keep(row)
             kept += 1
+            reader.phrased[row.phrasing] += 1
             if changes := reader.changes.pop(row.id, None):
                 changed += 1
                 counts.update(changes)
@@ -106,8 +112,12 @@ def read_source(
     notes = [f"{change} ({count:,} rows)" for change, count in counts.items()]
     if phrasings:
         notes.insert(0, reader.drawn())
-    if sample is not None and kept < sample:
-        notes.append(f"a sample of {sample:,} was asked and there are {kept:,} rows: all were taken")
+    if isinstance(drawn, list) and sample is not None:
+        of = " of the table" if phrasings else ""
+        if len(drawn) < sample:
+            notes.append(f"a sample of {sample:,} was asked and there are {len(drawn):,} rows{of}: all were taken")
+        elif phrasings:
+            notes.append(f"a sample of {sample:,} rows{of} was taken")
     if len(files) > 1 or str(path).startswith(hub.PREFIX):
         notes.append(f"read from {', '.join(file.name for file in files[:5])}{', …' if len(files) > 5 else ''}")
     return SourceRows(
@@ -181,12 +191,13 @@ class _Reader:
             self.task = self.task or self.phrasings.file.task
             self.taken |= {name: name for name in self.phrasings.used}
 
-    def conversations(self, files: tuple[Path, ...]) -> Iterator[Conversation]:
-        """The readable rows of all files; the others go to `rejected`."""
+    def by_line(self, files: tuple[Path, ...]) -> Iterator[list[Conversation]]:
+        """The readable rows of all files, those of one record together; the others go to `rejected`."""
         for file, label in zip(files, labels_of_files(files), strict=True):
             records = read_records(file)
             for record in self._peeked(records, file) if self.phrasings else records:
-                yield from self._rows(record, f"{self.name}:{label}{record.number}")
+                if rows := list(self._rows(record, f"{self.name}:{label}{record.number}")):
+                    yield rows
 
     def _peeked(self, records: Iterator[Record], file: Path) -> Iterator[Record]:
         """The records, once their first ones show that they have the columns which the prompt templates name."""
@@ -213,7 +224,6 @@ class _Reader:
                 continue
             if draft.changes:
                 self.changes[id] = draft.changes
-            self.phrased[draft.labels.get("phrasing", "")] += 1
             item = self.phrasings.item(record.value) if self.phrasings else line if part else ""
             yield self._conversation(record.value, draft, id, item)
 
@@ -309,19 +319,21 @@ class _Reader:
                 )
 
 
-def _sampled(rows: Iterator[Conversation], size: int, seed: int, rejected: list[Drop]) -> list[Conversation]:
-    """The `size` rows whose keyed hash is smallest, in their order; the others are rejected as not sampled.
+def _sampled(
+    drawn: Iterable[list[Conversation]], size: int, seed: int, rejected: list[Drop]
+) -> list[list[Conversation]]:
+    """The `size` groups of rows whose keyed hash is smallest, in their order; the others are rejected as not sampled.
 
-    So a sample is drawn from the whole source while only `size` rows are held, and a row that is added or removed
+    So a sample is drawn from the whole source while only `size` groups are held, and one that is added or removed
     moves at most one other.
     """
-    heap: list[tuple[int, int, Conversation]] = []
-    for order, row in enumerate(rows):
-        heapq.heappush(heap, (-seed_of(seed, "sample", row.id), -order, row))
+    heap: list[tuple[int, int, list[Conversation]]] = []
+    for order, rows in enumerate(drawn):
+        heapq.heappush(heap, (-seed_of(seed, "sample", rows[0].id), -order, rows))
         if len(heap) > size:
             out = heapq.heappop(heap)[2]
-            rejected.append(Drop(out.id, STAGE, "not_sampled", f"{size:,} rows were asked"))
-    return [row for _, _, row in sorted(heap, key=lambda entry: -entry[1])]
+            rejected += [Drop(row.id, STAGE, "not_sampled", f"{size:,} rows were asked") for row in out]
+    return [rows for _, _, rows in sorted(heap, key=lambda entry: -entry[1])]
 
 
 def labels_of_files(files: Sequence[Path]) -> list[str]:

@@ -35,6 +35,7 @@ from tunesmith.recipe.data import Data
 
 REPLAYED = "decontaminate, replay"
 DUPLICATES = "duplicates.json"  # the largest groups, for the report
+PHRASINGS_TOLD = 0.01  # part of the rows that near-duplicates in other phrasings may be without a warning
 _TEXTS_AT_ONCE = 200
 
 
@@ -59,7 +60,7 @@ def curated(
         with StoredRows(table, folder / "rows.arrow") as stored:
             kept = np.arange(len(table))
             if data.dedup:
-                kept = _deduplicated(stored, kept, data, data.dedup, ledger, folder.parent)
+                kept = _deduplicated(stored, table, data, data.dedup, ledger, folder.parent)
             left = set(kept.tolist())
             yield stored, [label for label in labels_of(table) if label.place in left]
     finally:
@@ -135,13 +136,19 @@ def free_of_items(texts: Sequence[Conversation], asked: Decontaminate, ledger: L
 
 
 def _deduplicated(
-    stored: StoredRows, kept: NDArray[np.int64], data: Data, dedup: Dedup, ledger: Ledger, folder: Path
+    stored: StoredRows, table: Table, data: Data, dedup: Dedup, ledger: Ledger, folder: Path
 ) -> NDArray[np.int64]:
     options: dict[str, Any] = dedup.model_dump(include={"exact", "near", "ngram", "semantic", "over"})
     names = [source.name for source in data.sources]
     found = deduplicate(stored, **options, keep=dedup.keep, score=dedup.score, sources=names, workers=cores())
     write_json(folder / DUPLICATES, largest_groups(stored, found))
-    kept = _left(found, kept, "dedup", ledger)
+    kept = _left(found, np.arange(len(stored)), "dedup", ledger)
+    if (count := _in_other_words(found, table)) >= PHRASINGS_TOLD * len(stored):
+        say(
+            f"Warning: {count:,} of the near-duplicates ask in another phrasing than the row that was kept for them: "
+            f"over a long text, phrasings of one task are alike. To train on all of them, leave near-duplicates in "
+            f"(data.dedup.near: null) or set it higher, as 0.95."
+        )
     for number, path in enumerate(dedup.reference, 1):
         reference = read_source(f"reference {number}", path)
         found = remove_known(stored.picked(kept), reference.rows, **options, workers=cores())
@@ -149,6 +156,19 @@ def _deduplicated(
             found.notes.append(f"{len(reference.rejected):,} rows of it can't be read and were compared with none")
         kept = _left(found, kept, f"dedup, {Path(path).name}", ledger)
     return kept
+
+
+def _in_other_words(found: Deduplicated, table: Table) -> int:
+    """How many near-duplicates name another phrasing than the row that was kept for them does."""
+    near = np.array([drop.reason == "near_duplicate" for drop in found.drops], np.bool_)
+    if not near.any():
+        return 0
+    places = np.setdiff1d(np.arange(len(table)), found.kept)[near]
+    labels = table.read(["task", "phrasing"])
+    dropped, kept = labels.take(pa.array(places)), labels.take(pa.array(found.instead[near]))
+    both_named = pc.and_(pc.not_equal(dropped["phrasing"], ""), pc.not_equal(kept["phrasing"], ""))
+    unlike = pc.or_(*(pc.not_equal(dropped[name], kept[name]) for name in ("task", "phrasing")))
+    return pc.sum(pc.and_(both_named, unlike)).as_py() or 0
 
 
 def _left(found: Deduplicated, kept: NDArray[np.int64], stage: str, ledger: Ledger) -> NDArray[np.int64]:

@@ -84,7 +84,7 @@ class Source(Section):
     task: str = ""
     """The task of all rows that do not name one."""
     sample: Count | None = None
-    """Take this many rows, drawn at random by `seed`, instead of all."""
+    """Take this many rows, drawn at random by `seed`, instead of all; with `templates`, rows of the table."""
     seed: int = 0
     """Seed of the sample, of the prompt templates that rows draw, or of the generated rows."""
     licence: Text | None = None
