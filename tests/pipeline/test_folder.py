@@ -1,16 +1,20 @@
 """The folder of a run: which recipe may go on in it, who works in it, and what a killed process leaves."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from tunesmith.base.errors import RecipeError, UserError
+from tunesmith.base.stopping import terminations_interrupt
 from tunesmith.pipeline import run
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.recipe import load_recipe
+from tunesmith.report.load import load_run
 
 
 def read(path):
@@ -82,10 +86,24 @@ def test_one_process_at_a_time(recipe, tmp_path):
         with pytest.raises(UserError, match="another tunesmith is working in"), folder.running():
             pass
         assert (folder.path / "run.json").read_bytes() == before
+        assert load_run(folder.path).run["status"] == "running"
         other.kill()
+        other.wait()
+    assert read(folder.path / "run.json")["status"] == "running"  # it could not say that it ended
+    assert load_run(folder.path).run["status"] == "stopped"
     with folder.running():
         assert read(folder.path / "run.json")["status"] == "running"
     assert read(folder.path / "run.json")["status"] == "finished"
+
+
+def test_what_ended_a_run_is_kept(recipe, tmp_path):
+    folder, before = RunFolder.open(tmp_path / "run", recipe()), signal.getsignal(signal.SIGTERM)
+    for number, said in ((signal.SIGINT, "stopped by Ctrl-C"), (signal.SIGTERM, "stopped by SIGTERM")):
+        with pytest.raises(KeyboardInterrupt), terminations_interrupt(), folder.running():
+            os.kill(os.getpid(), number)
+        told = read(folder.path / "run.json")
+        assert (told["status"], told["error"]) == ("stopped", said)
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_stage_killed_in_the_middle_is_not_done(recipe, tmp_path):

@@ -73,10 +73,11 @@ def _in_order(pool: ProcessPoolExecutor, chunks: Iterator[slice], workers: int) 
 
 
 def _start() -> None:
-    """In a new process: one core each, few looks for garbage, and Ctrl-C is the parent's to handle."""
+    """In a new process: one core each, few looks for garbage, and requests to stop are the parent's to handle."""
     gc.set_threshold(100_000, 50, 100)  # rows are no cycles, and looking for some takes a tenth of the time
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler came along, and would raise here
 
 
 def _do(chunk: slice) -> Any:

@@ -7,12 +7,34 @@ from pathlib import Path
 
 from tunesmith.base.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows: there nothing keeps two processes apart
+    fcntl = None  # type: ignore[assignment]
+
 RUNS = Path("runs")
+LOCK = ".lock"
+"""The file of a run's folder that the process at work there holds locked. The lock ends with it, however that ends."""
 
 
 def is_run(folder: Path) -> bool:
     """Whether this is the folder of a run."""
     return (folder / "run.json").is_file()
+
+
+def is_left(folder: Path) -> bool:
+    """Whether no process is at work in the folder of a run, as far as that can be told: then "running" in run.json was
+    left by one that was killed."""
+    try:
+        with (folder / LOCK).open("r") as file:
+            if fcntl is None:
+                return False
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True  # whoever works there makes it first
+    except OSError:  # locked, or a file system without locks
+        return False
 
 
 def find_run(name: str | None = None) -> Path:

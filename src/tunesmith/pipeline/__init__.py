@@ -13,6 +13,7 @@ from tunesmith.base.errors import LimitBroken
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say, track
 from tunesmith.base.ranks import Ranks, joined
+from tunesmith.base.stopping import terminations_interrupt
 from tunesmith.evaluate.suites import Examined
 from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
 from tunesmith.pipeline.context import check_context
@@ -42,7 +43,7 @@ def run(loaded: LoadedRecipe, path: Path, until: Until = "report", export: Path 
     export: a folder in which the prepared rows are written for other programs.
     Raises LimitBroken, with the report written, when the recipe sets a limit and the tuned model breaks it.
     """
-    with joined() as ranks:
+    with terminations_interrupt(), joined() as ranks:
         check_processes(loaded.recipe, ranks)
         return _run(loaded, path, until, ranks, export) if ranks.is_main else _help(loaded, path, until, ranks)
 

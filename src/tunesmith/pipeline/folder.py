@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from tunesmith import __version__
 from tunesmith.base.errors import UserError
 from tunesmith.base.files import read_json, remove_unfinished, write_json, write_text
-from tunesmith.base.runs import is_run
+from tunesmith.base.runs import LOCK, is_run
+from tunesmith.base.stopping import Terminated
 from tunesmith.recipe import LoadedRecipe, Recipe
 from tunesmith.recipe.document import Document, read_document
 from tunesmith.recipe.training import Train
@@ -30,7 +31,6 @@ try:
 except ImportError:  # Windows: there nothing keeps two processes apart
     fcntl = None  # type: ignore[assignment]
 
-LOCK = ".lock"
 RUNNING, STOPPED, DONE = "running", "stopped", "finished"
 
 
@@ -103,7 +103,7 @@ class RunFolder:
             try:
                 yield
             except BaseException as error:
-                self.save(status=STOPPED, error=f"{type(error).__name__}: {error}".split("\n")[0])
+                self.save(status=STOPPED, error=_told(error))
                 raise
             self.save(finished=_now(), status=DONE)
 
@@ -124,6 +124,12 @@ class RunFolder:
             seconds: dict[str, float] = self.facts["seconds"]
             seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 2)
             self.save()
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped by {'SIGTERM' if isinstance(error, Terminated) else 'Ctrl-C'}"
+    return f"{type(error).__name__}: {error}".split("\n")[0]
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch
 from tunesmith.base.errors import TunesmithError
 from tunesmith.base.progress import say
 from tunesmith.base.ranks import Ranks
+from tunesmith.base.stopping import terminations_interrupt
 from tunesmith.data.ledger import Ledger
 from tunesmith.model.load import load_tokenizer
 from tunesmith.pipeline import advising
@@ -84,7 +85,7 @@ def plan(loaded: LoadedRecipe, path: Path, asked: Asked) -> int:
 
 
 def _prepared(folder: RunFolder, tokenizer: Any) -> Prepared:
-    with nullcontext() if folder.facts["keys"].get("prepare") else folder.running():
+    with terminations_interrupt(), nullcontext() if folder.facts["keys"].get("prepare") else folder.running():
         return prepare(folder, tokenizer)
 
 

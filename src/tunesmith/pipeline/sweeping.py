@@ -15,6 +15,7 @@ from typing import Any
 from tunesmith.base.errors import TunesmithError, UserError
 from tunesmith.base.files import read_json, write_json
 from tunesmith.base.progress import say
+from tunesmith.base.stopping import Terminated, terminations_interrupt
 from tunesmith.recipe import LoadedRecipe, load_recipe
 from tunesmith.report.compare import write_comparison_page
 from tunesmith.report.terminal import print_runs
@@ -73,7 +74,8 @@ def sweep(recipe: str, overrides: Sequence[str], variations: Sequence[Variation]
     done: dict[str, int] = {}
     for number, one in enumerate(variations, 1):
         say(f"Run {number} of {len(variations)}: {', '.join(one.overrides)}")
-        done[one.name] = _run(recipe, [*overrides, *one.overrides], into / one.name)
+        with terminations_interrupt():
+            done[one.name] = _run(recipe, [*overrides, *one.overrides], into / one.name)
         write_json(into / "sweep.json", {"title": title, "exit_codes": done})
         if done[one.name] == INTERRUPTED:
             raise KeyboardInterrupt
@@ -97,6 +99,8 @@ def _run(recipe: str, overrides: Sequence[str], folder: Path) -> int:
         while True:
             try:
                 return process.wait()
+            except Terminated:  # this process alone may have got it
+                process.terminate()
             except KeyboardInterrupt:  # the run has got it too, and saves before it ends
                 continue
 

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tunesmith.base.runs import is_left
+
 Fields = Mapping[str, Any]
 
 
@@ -54,7 +56,7 @@ def load_run(folder: Path) -> RunFiles:
 
     return RunFiles(
         folder=folder,
-        run=read("run.json", _json, {}),
+        run=_as_it_is(folder, read("run.json", _json, {})),
         recipe=read("recipe.yaml", _text, ""),
         steps=[step for step in read("ledger/steps.json", _json, []) if isinstance(step, dict)],
         drops=read("ledger/drops.parquet", _rows, []),
@@ -69,6 +71,13 @@ def load_run(folder: Path) -> RunFiles:
         items=read("evaluation/items.jsonl", _json_lines, []),
         unreadable=unreadable,
     )
+
+
+def _as_it_is(folder: Path, run: Fields) -> Fields:
+    """What run.json says, with one correction: a process that was killed could not write that it ended."""
+    if at(run, "status") != "running" or not is_left(folder):
+        return run
+    return {**run, "status": "stopped"}
 
 
 def at(value: Any, *path: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunesmith.base.errors import Interrupted
 from tunesmith.base.progress import say
+from tunesmith.base.stopping import Terminations
 
 _SHOW_CURSOR = b"\x1b[?25h"  # a progress bar has hidden it
 
@@ -19,16 +20,20 @@ _SHOW_CURSOR = b"\x1b[?25h"  # a progress bar has hidden it
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C or SIGTERM asked to stop.
 
-    A second one ends the process at once, whatever it is about: a measurement, a tracker that sends, or a checkpoint
-    being written, which is then as if it had never been begun (see `base.files.written_aside`).
+    A second one (see `base.stopping.Terminations` for what is none) ends the process at once, whatever it is about: a
+    measurement, a tracker that sends, or a checkpoint being written, which is then as if it had never been begun (see
+    `base.files.written_aside`).
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread may handle signals
         return
     asked: list[int] = []
+    terminations = Terminations()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: Any) -> None:
+        if terminations.is_repeated(number):
+            return
         if asked:
             _end()
         asked.append(number)
