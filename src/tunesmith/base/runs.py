@@ -27,10 +27,9 @@ def is_left(folder: Path) -> bool:
     left by one that was killed."""
     try:
         with (folder / LOCK).open("r") as file:
-            if fcntl is None:
-                return False
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return True
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return bool(fcntl)
     except FileNotFoundError:
         return True  # whoever works there makes it first
     except OSError:  # locked, or a file system without locks
