@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tunesmith.base.errors import UserError
 from tunesmith.base.progress import say, track
+from tunesmith.model.encoder import load_encoder
 
 # The layer whose scores agree best with people's, as the paper's authors measured it for each model.
 BEST_LAYERS = {
@@ -53,22 +53,9 @@ class BertScore:
         Raises UserError if the folder holds no such model, or the layer is not among its layers.
         """
         folder = Path(model)
-        if not (folder / "config.json").is_file():
-            raise UserError(
-                f"evaluate.bertscore.model is {model}, and there is no config.json in it: it is no folder of a model. "
-                f"Download one that was made for embeddings (roberta-large, say) and give its folder."
-            )
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            loaded = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            raise UserError(f"evaluate.bertscore.model {model} can't be loaded: {error}") from error
-        encoder = loaded.get_encoder() if getattr(config, "is_encoder_decoder", False) else loaded
-        chosen = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
-        self._model: Any = encoder.eval().to(chosen)
-        self._layer = _checked_layer(layer, folder, config)
-        self._longest = _longest(self._tokenizer, config)
+        encoder = load_encoder(folder, "evaluate.bertscore.model", device)
+        self._model, self._tokenizer, self._longest = encoder.model, encoder.tokenizer, encoder.longest
+        self._layer = _checked_layer(layer, folder, encoder.config)
         self._idf = idf
 
     def __call__(self, expected: Sequence[str], responses: Sequence[str]) -> list[float]:
@@ -160,10 +147,3 @@ def _checked_layer(layer: int | None, folder: Path, config: Any) -> int:
     if not 0 <= chosen <= layers:
         raise UserError(f"evaluate.bertscore.layer is {chosen}, but {folder} has layers 0 to {layers}.")
     return chosen
-
-
-def _longest(tokenizer: Any, config: Any) -> int:
-    """The most tokens that the model reads; tokenizers that know no limit give a huge number."""
-    positions = int(getattr(config, "max_position_embeddings", 0) or 512)
-    offset = 2 if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "longformer") else 0
-    return min(int(tokenizer.model_max_length), positions - offset)

@@ -30,9 +30,11 @@ from tunesmith.data.ledger import Drop, Ledger
 from tunesmith.data.read import read_source
 from tunesmith.data.rows import RowLabel
 from tunesmith.data.stage import Outcome, Stage
+from tunesmith.model.encoder import TextEmbedding
 from tunesmith.recipe.curation import Decontaminate, Dedup
 from tunesmith.recipe.data import Data
 
+EMBEDDING = "data.dedup.embedding"
 REPLAYED = "decontaminate, replay"
 DUPLICATES = "duplicates.json"  # the largest groups, for the report
 PHRASINGS_TOLD = 0.01  # part of the rows that near-duplicates in other phrasings may be without a warning
@@ -139,6 +141,8 @@ def _deduplicated(
     stored: StoredRows, table: Table, data: Data, dedup: Dedup, ledger: Ledger, folder: Path
 ) -> NDArray[np.int64]:
     options: dict[str, Any] = dedup.model_dump(include={"exact", "near", "ngram", "semantic", "over"})
+    if dedup.embedding:
+        options["embed"] = TextEmbedding(dedup.embedding, EMBEDDING)
     names = [source.name for source in data.sources]
     found = deduplicate(stored, **options, keep=dedup.keep, score=dedup.score, sources=names, workers=cores())
     write_json(folder / DUPLICATES, largest_groups(stored, found))
@@ -147,7 +151,7 @@ def _deduplicated(
         say(
             f"Warning: {count:,} of the near-duplicates ask in another phrasing than the row that was kept for them: "
             f"over a long text, phrasings of one task are alike. To train on all of them, leave near-duplicates in "
-            f"(data.dedup.near: null) or set it higher, as 0.95."
+            f"(data.dedup.near: null), or set the threshold higher, as 0.95."
         )
     for number, path in enumerate(dedup.reference, 1):
         reference = read_source(f"reference {number}", path)

@@ -22,9 +22,10 @@ from tunesmith.data.engine import StoredRows, write_rows
 from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids, save_draws
 from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
+from tunesmith.model.encoder import encoder_files
 from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.covering import TARGETS, cover, refuse_unknown_clusters
-from tunesmith.pipeline.curating import curated, free_of_items, is_wanted
+from tunesmith.pipeline.curating import EMBEDDING, curated, free_of_items, is_wanted
 from tunesmith.pipeline.examining import TRAINED, trained_prompts
 from tunesmith.pipeline.exporting import KEPT, export, has_rows, refuse_other_folder
 from tunesmith.pipeline.folder import RunFolder
@@ -95,7 +96,9 @@ def _files(recipe: Recipe) -> list[Path]:
     paths += recipe.data.dedup.reference if recipe.data.dedup else ()
     paths += [file.path for file in recipe.data.decontaminate.against] if recipe.data.decontaminate else []
     templates = [template_path(source.templates.file) for source in recipe.data.sources if source.templates]
-    return [*(file for path in paths for file in source_files(path)), *templates]
+    embedding = recipe.data.dedup.embedding if recipe.data.dedup else None
+    model = encoder_files(Path(embedding), EMBEDDING) if embedding else []
+    return [*(file for path in paths for file in source_files(path)), *templates, *model]
 
 
 def _key(recipe: Recipe, tokenizer: Any, inputs: Sequence[Input]) -> str:

@@ -70,7 +70,9 @@ class Dedup(Section):
     ngram: Count = 5
     """Words of an n-gram."""
     semantic: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Least cosine of TF-IDF vectors after SVD that makes two rows duplicates, as 0.95; by default none are."""
+    """Least cosine of vectors that makes two rows duplicates, as 0.95; by default none are compared by these."""
+    embedding: Text | None = None
+    """The folder of a local embedding model that makes those vectors; by default they are TF-IDF after SVD."""
     over: Literal["instruction", "response", "both"] = "both"
     """What is compared; of both, each has to be alike."""
     keep: Literal["longest", "first", "best"] = "longest"
@@ -84,6 +86,12 @@ class Dedup(Section):
     def _score_is_there(self) -> Dedup:
         if (self.keep == "best") != bool(self.score):
             raise ValueError("`keep: best` and `score` need each other; one is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _no_value_without_effect(self) -> Dedup:
+        if self.semantic is None:
+            self._refuse_without_effect(("embedding",), "without `semantic`, the least cosine of duplicates, as 0.95")
         return self
 
 

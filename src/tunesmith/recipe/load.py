@@ -136,6 +136,7 @@ def _with_paths(document: Document, folder: Path) -> Document:
         ("data", "replay", "path"),
         ("evaluate", "forgetting", "path"),
         ("evaluate", "bertscore", "model"),
+        ("data", "dedup", "embedding"),
         *MODELS,
         ("chat_template",),
     ]
