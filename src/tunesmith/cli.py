@@ -368,4 +368,8 @@ def _folder(loaded: LoadedRecipe, output: Path | None) -> Path:
 
 
 def main() -> None:
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        # Threads that wait for each other spin. Where other programs want the cores too, generation, which is many
+        # small products, then took several times its time (docs/evaluation.md). It is read when torch is loaded.
+        os.environ["GOMP_SPINCOUNT"] = "10000"
     app()

@@ -17,8 +17,9 @@ from tunesmith.report.load import at, fields_at, load_run
 from tunesmith.report.provenance import dropped
 from tunesmith.report.suites import suite_rows
 from tunesmith.report.training import training
-from tunesmith.report.words import clipped, duration, percent, relative, short
+from tunesmith.report.words import MINUS, clipped, duration, percent, relative, short
 
+_UNITS = {"loss": "loss", "text": "bits per byte"}
 BAR = 30  # characters of the longest bar
 EXAMPLE = 160  # characters of a dropped row that are shown
 
@@ -81,7 +82,8 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         table.add_section()
     for suite in suite_rows(summary):
         change = f"{suite.said} [{suite.interval.replace(' to ', ', ')}]" if suite.said else ""
-        table.add_row(suite.name, str(suite.n), "", suite.base, suite.tuned, change)
+        name = suite.name if suite.kind not in ("loss", "text") else f"{_UNITS[suite.kind]}, {suite.name}"
+        table.add_row(Text(name), str(suite.n), "", suite.base, suite.tuned, change.replace(MINUS, "-"))
     _print(table)
 
 
@@ -130,11 +132,15 @@ def _change(interval: Mapping[str, float], form: str) -> str:
 def print_runs(folders: Sequence[Path]) -> None:
     """Print several runs side by side: scores of the tuned models by level, what was forgotten, and the costs."""
     found = compare_runs(folders)
-    table = _table("Tuned models, [95% interval]", "run", *found.levels, "bits/byte", "trained", "memory", "time")
+    levels = [title.replace(" ", "\n", 1) for title in found.levels]
+    table = _table("Tuned models, [95% interval]", "run", *levels, "bits/\nbyte", "trained", "memory", "time")
+    for column in table.columns:
+        column.no_wrap = False  # a name or interval that is cut says nothing
     for place, cost in enumerate(found.costs):
         cells = [_score(outcomes, found.names[place]) for outcomes in found.levels.values()]
         rise = relative(cost.forgetting.rise.mean if cost.forgetting else None)
-        table.add_row(cost.run, *cells, rise, short(cost.trainable), short(cost.memory), duration(cost.seconds))
+        memory = f"{cost.memory / 2**30:.2f}\nGiB" if cost.memory is not None else short(None)
+        table.add_row(Text(cost.run), *cells, rise, short(cost.trainable), memory, duration(cost.seconds))
     _print(table)
 
 
@@ -142,5 +148,6 @@ def _score(outcomes: Sequence[Outcome], run: str) -> str:
     tuned = next((outcome.row.tuned for outcome in outcomes if outcome.run == run), None)
     if tuned is None:
         return ""
-    interval = f"\n[{100 * tuned.low:.1f}, {100 * tuned.high:.1f}]" if tuned.low is not None and tuned.high else ""
-    return percent(tuned.mean) + interval
+    if tuned.low is None or tuned.high is None:
+        return percent(tuned.mean)
+    return f"{percent(tuned.mean)}\n[{100 * tuned.low:.1f}, {100 * tuned.high:.1f}]"
