@@ -88,7 +88,7 @@ def test_without_a_share_it_is_the_loss_on_the_data(student, teacher):
     theirs = gradients(student, supervised_loss(student, row))
     torch.testing.assert_close(Distillation(teacher, 1.0, 0.0, SHARED)(student, row), supervised_loss(student, row))
     for name, gradient in ours.items():
-        torch.testing.assert_close(gradient, theirs[name])
+        assert (gradient - theirs[name]).norm() <= 1e-5 * theirs[name].norm(), name  # sums in another order
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(student):

@@ -1,4 +1,4 @@
-"""The gradient of the embeddings, added to the rows it belongs to.
+"""The gradient of the embeddings, added to the rows it belongs to, and of the output projection, added in place.
 
 PyTorch makes a matrix of zeros as large as the vocabulary for every packed row, adds a few hundred rows to it, adds it
 to the gradient of the output projection if that is the same matrix, into a third, and this to what has been gathered.
@@ -15,24 +15,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tunesmith.model.parts import embeddings_of
+from tunesmith.model.parts import causal_model, embeddings_of
 
 
 @contextmanager
 def gradient_in_place(model: Any) -> Iterator[None]:
-    """Within, backward passes add the gradient of the model's embeddings to `.grad` itself, row by row.
+    """Within, backward passes add the gradient of the model's embeddings to `.grad` itself, row by row; and
+    `adds_in_place` is true of its output projection, whose gradient the loss may add.
 
     For `backward()` only: `torch.autograd.grad` would not find it. It is done where it is the same computation: trained
     fp32 matrices on a CPU (on a GPU the order of additions would be left to chance) in a module that does nothing else.
     """
     plain = [embedding for embedding in embeddings_of(model) if _is_plain(embedding)]
+    head = getattr(causal_model(model).get_output_embeddings(), "weight", None)
+    heads = {id(head)} - _in_place
     for embedding in plain:
         embedding.forward = MethodType(_look_up, embedding)
+    _in_place.update(heads)
     try:
         yield
     finally:
+        _in_place.difference_update(heads)
         for embedding in plain:
             del embedding.forward
+
+
+_in_place: set[int] = set()  # ids of weights, while their models train
+
+
+def adds_in_place(weight: Tensor) -> bool:
+    """Whether a backward pass may add to the weight's `.grad` itself."""
+    return id(weight) in _in_place
 
 
 def _is_plain(embedding: nn.Module) -> bool:

@@ -34,6 +34,12 @@ def checkpoint_activations(model: Any) -> Any:
     return model
 
 
+def is_checkpointed(model: Any) -> bool:
+    """Whether `checkpoint_activations` was called with the model."""
+    layers = [layer for stack in layers_of(model) for layer in stack]
+    return any(getattr(layer.forward, "__func__", None) is _forward for layer in layers)
+
+
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = MethodType(type(layer).forward, layer)
     if not (layer.training and torch.is_grad_enabled()):

@@ -15,8 +15,9 @@ from tunesmith.base.errors import Interrupted, TunesmithError
 from tunesmith.base.files import value_hash
 from tunesmith.base.heap import keep_freed_memory, return_freed_memory
 from tunesmith.base.progress import progress, say
-from tunesmith.base.ranks import RankLost, Ranks, explained
+from tunesmith.base.ranks import RankLost, Ranks, explained, is_of_communication
 from tunesmith.model.embedding import gradient_in_place
+from tunesmith.model.fused import fused
 from tunesmith.model.losses import supervised_loss
 from tunesmith.model.noise import embedding_noise
 from tunesmith.model.recompute import checkpoint_activations
@@ -103,6 +104,7 @@ class Trainer:
             stack.enter_context(_training(self.model, self.settings))
             if not (self.settings.compile or is_sharded(self.model)):
                 stack.enter_context(gradient_in_place(self.model))
+                stack.enter_context(fused(self.model))
             stack.enter_context(embedding_noise(self.model, self.settings.neftune))
             asked = stack.enter_context(stop_requests())
             self._log: MetricsLog | Silent = Silent()
@@ -120,8 +122,8 @@ class Trainer:
                 self._rescue()
                 raise
             except RuntimeError as error:
-                if self.ranks.size == 1 or "memory" in str(error):  # what ran out of memory is told by others
-                    raise
+                if self.ranks.size == 1 or "memory" in str(error) or not is_of_communication(error):
+                    raise  # it is this rank's own, and the weights may be in the middle of a step
                 raise explained(self.ranks, error, self._rescue()) from error
             finally:
                 self._checkpoints.finish()
@@ -243,15 +245,14 @@ class Trainer:
         """Save the last whole step after another rank was lost; returns what there is to go on from."""
         with suppress(TunesmithError):  # what was being written beside may have failed for the same reason
             self._checkpoints.finish()
-        if is_sharded(self.model):  # the lost rank has taken its part along
-            newest = self._checkpoints.newest_step()
-            return f"the newest checkpoint is that of step {newest}" if newest else "there is no checkpoint yet"
-        if not self.ranks.is_main:
+        whole = not is_sharded(self.model)  # else the lost rank has taken its part along
+        if whole and not self.ranks.is_main:
             return "rank 0 writes a checkpoint"
-        if self.done.step > self._saved:
+        if whole and self.done.step > self._saved:
             self._checkpoints.save(asdict(self.done), best=self.done.best_step)
             self._checkpoints.finish()
-        return f"a checkpoint of step {self.done.step} was written"
+        newest = self._checkpoints.newest_step()
+        return f"the newest checkpoint is that of step {newest}" if newest else "there is no checkpoint yet"
 
 
 def _due(step: int, every: int, steps: int) -> bool:
