@@ -107,6 +107,28 @@ def test_a_killed_rank_ends_the_run_with_its_name_and_a_checkpoint(alone, tmp_pa
     assert_close(run(tmp_path, 2), alone(), 1e-5)
 
 
+def test_what_one_rank_alone_computes_wrongly_is_not_taken_for_lost_contact(tmp_path):
+    started = time.monotonic()
+    process = launch(tmp_path, 2, die=[1, 1, "err"])
+    _, said = process.communicate(timeout=100)
+    assert process.returncode and time.monotonic() - started < 60
+    assert "RuntimeError: shapes 3 and 4 do not match" in said and not (tmp_path / "error-1.txt").exists()
+    told = (tmp_path / "error-0.txt").read_text()
+    assert "rank 1 is gone" in told and "the newest checkpoint is that of step 1" in told, told
+    assert (tmp_path / "checkpoints" / "step-00000001").is_dir(), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_a_rank_that_dies_before_any_checkpoint_says_so(tmp_path, sharding):
+    process = launch(tmp_path, 2, die=[1, 1, "kill"], sharding=sharding, checkpoint_every=0)
+    process.communicate(timeout=100)
+    told = (tmp_path / "error-0.txt").read_text()
+    there = (tmp_path / "checkpoints" / "step-00000001").is_dir()
+    assert "rank 1 is gone" in told and there == (sharding == "none")
+    assert ("there is no checkpoint yet" in told) == (sharding == "fsdp"), told
+
+
 @pytest.mark.slow
 def test_a_rank_that_hangs_ends_the_run_with_its_name(tmp_path):
     started = time.monotonic()

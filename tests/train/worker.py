@@ -42,8 +42,8 @@ def refused(*_):
 
 
 def train(folder, ranks=None, method="full", die=None, **changes):
-    """die: (rank, step, how): that rank is killed, stopped or asked to stop as that step is done, or from then on its
-    disk is broken."""
+    """die: (rank, step, how): that rank is killed, stopped or asked to stop as that step is done, or has an error
+    of its own, or from then on its disk is broken."""
     model, store = tiny_llama(61, tie_word_embeddings=True), list(sequences())
     if method != "full":
         model = prepare_method(model, method, rank=4)
@@ -63,6 +63,8 @@ def train(folder, ranks=None, method="full", die=None, **changes):
             counted(self, *facts)
             if self.done.step == die[1] and die[2] == "disk":
                 checkpoint.write_tensors = refused
+            elif self.done.step == die[1] and die[2] == "err":
+                raise RuntimeError("shapes 3 and 4 do not match")
             elif self.done.step == die[1]:
                 os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "ask": signal.SIGTERM}[die[2]])
 

@@ -127,6 +127,15 @@ def _gone(ranks: set[int], when: str) -> str:
     )
 
 
+def is_of_communication(error: RuntimeError) -> bool:
+    """Whether an error is one of talking to other processes, and not of what this one computes. NCCL's and the store's
+    have a class of their own, Gloo's only their words."""
+    from torch.distributed import DistError
+
+    text = str(error).lower()
+    return isinstance(error, DistError) or "gloo" in text or "pair closure" in text
+
+
 def explained(ranks: Ranks, error: Exception, saved: str) -> RankLost:
     """What to tell of an error of communication: which rank is gone, and what there is to go on from."""
     gone = ranks.lost()
