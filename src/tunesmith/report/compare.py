@@ -18,8 +18,10 @@ from tunesmith.report import comparison, verdict
 from tunesmith.report.comparison import LEVELS, Estimate, Judgement, Row, judge
 from tunesmith.report.load import Fields, RunFiles, at, fields_at, load_run, number
 from tunesmith.report.page import environment, policy_of, style_sheet
+from tunesmith.report.suites import suite_rows
 from tunesmith.report.words import points
 
+_UNITS = {"loss": " nats", "text": ""}  # of a suite's difference, by its kind; bits per byte are relative
 UNSAID = ("name", "path")  # keys whose values differ wherever files lie elsewhere
 
 
@@ -49,7 +51,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took. memory: bytes, the most in any step. seconds: of training. rise: in bits per byte, relative."""
+    """What a run took. memory: bytes, the most in any step. seconds: of training. rise: in bits per byte, relative.
+
+    suites: by name, how the tuned model's mean differs from the base's, with its unit.
+    """
 
     run: str
     status: str
@@ -59,7 +64,7 @@ class Cost:
     seconds: float | None
     tokens: float | None
     forgetting: verdict.Forgetting | None
-    suites: dict[str, Estimate]
+    suites: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -145,11 +150,7 @@ def _tuned(run: RunFiles, level: str) -> dict[tuple[str, str], tuple[float, str]
 
 def _cost(name: str, run: RunFiles) -> Cost:
     memory = [value for step in run.metrics if (value := number(step, "memory")) is not None]
-    suites = {
-        suite: difference
-        for suite, row in fields_at(run.evaluation, "suites").items()
-        if (difference := comparison.estimate(row, "difference")) is not None
-    }
+    suites = {row.name: row.said + _UNITS.get(row.kind, " points") for row in suite_rows(run.evaluation) if row.said}
     return Cost(
         name,
         str(at(run.run, "status") or "not begun"),
