@@ -17,6 +17,7 @@ from tunesmith.base.heap import keep_freed_memory, return_freed_memory
 from tunesmith.base.progress import progress, say
 from tunesmith.base.ranks import RankLost, Ranks, explained, is_of_communication
 from tunesmith.model.embedding import gradient_in_place
+from tunesmith.model.fused import fused
 from tunesmith.model.losses import supervised_loss
 from tunesmith.model.noise import embedding_noise
 from tunesmith.model.recompute import checkpoint_activations
@@ -103,6 +104,7 @@ class Trainer:
             stack.enter_context(_training(self.model, self.settings))
             if not (self.settings.compile or is_sharded(self.model)):
                 stack.enter_context(gradient_in_place(self.model))
+                stack.enter_context(fused(self.model))
             stack.enter_context(embedding_noise(self.model, self.settings.neftune))
             asked = stack.enter_context(stop_requests())
             self._log: MetricsLog | Silent = Silent()
