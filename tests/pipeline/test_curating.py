@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError, UserError
-from tunesmith.data.engine import engine
+from tunesmith.data.engine import Engine, canonical
+from tunesmith.data.engine.table import TableWriter
 from tunesmith.data.ledger import Ledger
+from tunesmith.pipeline import curating
 from tunesmith.pipeline.curating import curated
 from tunesmith.recipe.curation import Clean, Decontaminate, Dedup, EvaluationFile, Filter
 from tunesmith.recipe.data import Data, Source
@@ -114,8 +117,9 @@ def test_processes_make_no_difference(tmp_path, monkeypatch):
         for number in range(3000)
     ]
     stages = {"clean": Clean(), "filter": Filter(), "dedup": Dedup(near=0.9)}
+    monkeypatch.setattr(canonical, "TableWriter", partial(TableWriter, part_rows=256))
     one = through(tmp_path / "one", rows, **stages)
-    monkeypatch.setattr(engine, "HERE_ROWS", 100)
+    monkeypatch.setattr(curating, "Engine", lambda **given: Engine(here_rows=0, processes=2))
     many = through(tmp_path / "many", rows, **stages)
     assert one[0] == many[0] and one[1].summary() == many[1].summary()
     for name in ("changes", "drops", "flags"):
