@@ -50,6 +50,6 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 def _end() -> None:
     """No exception: it would unwind through all that waits. Nor a stream, which may be in the middle of a line."""
-    told = b"\nstopped at once; the newest checkpoint is whole, and the same command goes on from it\n"
+    told = b"\nstopped at once; what was saved before is whole, and the same command goes on from there\n"
     os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + told)
     os._exit(Interrupted.exit_code)
