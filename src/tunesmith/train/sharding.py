@@ -63,6 +63,9 @@ def gathered(model: Any) -> Iterator[None]:
     if not is_sharded(model):
         yield
         return
+    # Before any step the outermost module has to know that it is: measuring may begin within it. PyTorch has no public
+    # call for that; it does nothing where a step was taken.
+    model._get_fsdp_state()._lazy_init()
     model.unshard()
     try:
         yield
