@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from transformers import LlamaConfig
 
-from tunesmith.base.heap import return_freed_memory
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.attention import NAME
 from tunesmith.model.blank import model_of
@@ -99,17 +98,15 @@ def child(job: dict[str, Any]) -> int:
 
 def measured(size: str, method: str, checkpointing: bool, tokens: int, heaps: bool) -> int:
     """Bytes of the highest resident memory above what a much smaller training has left."""
-    if not heaps:
-        return_freed_memory()
-    trained("tiny", method, checkpointing, DOCUMENT)
+    trained("tiny", method, checkpointing, DOCUMENT, heaps)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest is now what there is
     before = resident("VmRSS")
-    trained(size, method, checkpointing, tokens)
+    trained(size, method, checkpointing, tokens, heaps)
     return resident("VmHWM") - before
 
 
-def trained(size: str, method: str, checkpointing: bool, tokens: int) -> None:
+def trained(size: str, method: str, checkpointing: bool, tokens: int, heaps: bool) -> None:
     torch.manual_seed(0)
     model = built(size, method, checkpointing)
     for parameter in model.parameters():
@@ -118,7 +115,7 @@ def trained(size: str, method: str, checkpointing: bool, tokens: int) -> None:
     ids = np.random.default_rng(0).integers(500, size=(STEPS * ROWS * tokens // DOCUMENT, DOCUMENT)).astype(np.int32)
     first = round(DOCUMENT * (1 - SUPERVISED))
     store = [Encoded(row, np.arange(DOCUMENT) >= first) for row in ids]
-    settings = TrainSettings(tokens_per_batch=tokens, tokens_per_step=ROWS * tokens)
+    settings = TrainSettings(tokens_per_batch=tokens, tokens_per_step=ROWS * tokens, low_memory=not heaps)
     lengths = np.full(len(store), DOCUMENT)
     plan = plan_epochs(
         lambda _: np.arange(len(store)), lengths, tokens_per_batch=tokens, batches_per_step=ROWS, epochs=1, seed=0

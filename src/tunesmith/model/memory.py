@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 from tunesmith.base.errors import TunesmithError
 from tunesmith.model.blank import FLASH, FusedAttention, blank_batch, put_fakes, with_known_places
+from tunesmith.model.embedding import gradient_in_place
+from tunesmith.model.fused import fused
 from tunesmith.model.losses import PackedRow, supervised_loss
 from tunesmith.model.parts import layers_of
 
@@ -80,12 +82,14 @@ def rehearse(
     precision: str = "fp32",
     rows: int = 1,
     objective: Callable[[Any, PackedRow], Tensor] = supervised_loss,
+    on_cpu: bool = True,
 ) -> Rehearsal:
     """Go through the forward and backward pass of packed rows without numbers.
 
     build: makes the model as it is trained, its method prepared; it is called on the device "meta".
     lengths: tokens of each document of a row, (documents,). supervised: their part that is, at the documents' ends.
     rows: of a step on this process; from two on gradients are there while a row is computed.
+    on_cpu: whether it trains in the forms for CPUs, `model.fused` and `model.embedding`; not where it is compiled.
     Raises TunesmithError for an architecture whose shapes depend on the numbers.
     """
     with torch.device("meta"):
@@ -93,10 +97,11 @@ def rehearse(
     row = PackedRow.of(blank_batch(lengths, supervised), "cpu")
     if getattr(model.config, "is_encoder_decoder", False):
         row = with_known_places(row)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    forms = fused(model) if on_cpu else nullcontext()  # before there are fakes: parts are recognised by numbers
+    with forms, FakeTensorMode(allow_non_fake_inputs=True):
         try:
             put_fakes(model)
-            with _Held() as held:
+            with gradient_in_place(model) if on_cpu else nullcontext(), _Held() as held:
                 return _through(model, row, held, precision, min(rows, 2), objective)
         except RuntimeError as error:  # of PyTorch: what it computes depends on the numbers, or is unknown without them
             if isinstance(error, NotImplementedError):
@@ -123,6 +128,9 @@ def _through(
                 loss = objective(model, row)
             held.phase = "other"
             loss.backward()  # type: ignore[no-untyped-call]
+            for parameter in trained:  # what was added in place is known only now
+                if parameter.grad is not None:
+                    held.is_now(parameter.grad, "gradients")
         after = Memory(**held.now)
     del loss
     layers = [sum(map(_size, layer.parameters())) for stack in layers_of(model) for layer in stack]

@@ -52,24 +52,25 @@ class Estimate:
     memory: Memory
 
 
-def estimate(recipe: Recipe, row: RowShape, processes: int = 1) -> Estimate:
+def estimate(recipe: Recipe, row: RowShape, processes: int = 1, *, on_gpu: bool = False) -> Estimate:
     """Parameters, memory and FLOPs of a recipe's training, from its base's configuration alone.
 
     row: the largest packed row. Raises TunesmithError for an architecture that can't be gone through.
     """
     settings = recipe.train
     rows = max(1, settings.tokens_per_step // settings.tokens_per_batch // processes)
+    plain = on_gpu or settings.compile or (settings.sharding == "fsdp" and processes > 1)  # no forms for CPUs
     try:
-        found = _rehearsed(recipe, row, rows, NAME)
+        found = _rehearsed(recipe, row, rows, NAME, plain)
     except NotImplementedError:  # can't attend within documents: then they are computed side by side
-        found = _rehearsed(recipe, row, rows, "eager")
+        found = _rehearsed(recipe, row, rows, "eager", plain)
     memory = step_memory(found, settings.optimizer, rows=rows, processes=processes, sharding=settings.sharding)
     if settings.distill:
         memory = replace(memory, weights=memory.weights + _teacher(recipe))
     return Estimate(found, memory)
 
 
-def _rehearsed(recipe: Recipe, row: RowShape, rows: int, attention: str) -> Rehearsal:
+def _rehearsed(recipe: Recipe, row: RowShape, rows: int, attention: str, plain: bool) -> Rehearsal:
     settings, method = recipe.train, method_of(recipe)
     dtype = torch.float32 if settings.method == "full" else getattr(torch, HELD[settings.precision])
 
@@ -77,11 +78,11 @@ def _rehearsed(recipe: Recipe, row: RowShape, rows: int, attention: str) -> Rehe
         return empty_base(recipe.base, dtype=dtype, trust_remote_code=recipe.trust_remote_code, attention=attention)
 
     def build() -> Any:
-        plain = replace(method, name="lora") if method.name == "qlora" else method
-        model = prepare_method(base(), plain, seed=recipe.seed)
+        unpacked = replace(method, name="lora") if method.name == "qlora" else method
+        model = prepare_method(base(), unpacked, seed=recipe.seed)
         return checkpoint_activations(model) if settings.activation_checkpointing else model
 
-    found = rehearse(build, row.lengths, row.supervised, precision=settings.precision, rows=rows)
+    found = rehearse(build, row.lengths, row.supervised, precision=settings.precision, rows=rows, on_cpu=not plain)
     if settings.method == "qlora":
         with torch.device("meta"):
             found = quantized(found, base(), adapters=4 * found.trainable, dtype=dtype)

@@ -109,7 +109,7 @@ def foreseen(
             f"{SUPERVISED:.0%} of them supervised"
         )
     try:
-        made = estimate(recipe, row, asked.processes)
+        made = estimate(recipe, row, asked.processes, on_gpu=device.is_gpu)
     except TunesmithError as error:
         if error.exit_code == 2:
             raise
@@ -280,7 +280,7 @@ def _alternatives(recipe: Recipe, row: RowShape, device: Device, processes: int)
         settings = recipe.train.model_copy(update=values)
         other = recipe.model_copy(update={"train": settings})
         shape = _fitted(row, settings.tokens_per_batch)
-        found[change] = _memory(estimate(other, shape, processes), device)["total"]
+        found[change] = _memory(estimate(other, shape, processes, on_gpu=device.is_gpu), device)["total"]
     return found
 
 
@@ -316,7 +316,7 @@ def _fitted(row: RowShape, room: int) -> RowShape:
 def advice(recipe: Recipe, prepared: Prepared, processes: int = 1) -> str:
     """What to change so that a training that ran out of memory fits, with numbers: sentences for people."""
     device, row = device_named(None), largest_row(prepared.plan, prepared)
-    needed = _memory(estimate(recipe, row, processes), device)
+    needed = _memory(estimate(recipe, row, processes, on_gpu=device.is_gpu), device)
     parts = ", ".join(f"{part} {needed[part] / (1 << 30):.2f}" for part in ("weights", "gradients", "optimizer"))
     others = _alternatives(recipe, row, device, processes)
     return (
