@@ -38,7 +38,7 @@ def run(folder, processes, **options):
 
 def metrics(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
 
 
 def assert_close(found, expected, relative):
@@ -59,6 +59,18 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_processes_train_as_one(alone, tmp_path, sharding):
     assert_close(run(tmp_path / "two", 2, sharding=sharding), alone(), 1e-5)
+
+
+def test_a_sharded_model_is_measured_as_a_whole_one_is_from_before_the_first_step(tmp_path):
+    def measurements(folder):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return {line["step"]: line["evaluation"]["rows"]["loss"] for line in lines if "evaluation" in line}
+
+    options = {"evaluate_every": 3}
+    run(tmp_path / "two", 2, sharding="fsdp", **options)
+    worker.train(tmp_path / "one", **options)
+    found = measurements(tmp_path / "two")
+    assert 0 in found and len(found) > 2 and found == pytest.approx(measurements(tmp_path / "one"), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -116,6 +128,13 @@ def test_what_one_rank_alone_computes_wrongly_is_not_taken_for_lost_contact(tmp_
     told = (tmp_path / "error-0.txt").read_text()
     assert "rank 1 is gone" in told and "the newest checkpoint is that of step 1" in told, told
     assert (tmp_path / "checkpoints" / "step-00000001").is_dir(), said
+
+
+def test_a_rank_that_was_stopped_is_not_looked_for(tmp_path):
+    process = launch(tmp_path, 2, die=[1, 1, "stopped"])
+    process.communicate(timeout=100)
+    told = (tmp_path / "error-0.txt").read_text()
+    assert "rank 1 was asked to stop, and the newest checkpoint is that of step 1" in told, told
 
 
 @pytest.mark.slow

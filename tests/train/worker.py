@@ -20,6 +20,7 @@ from tiny import tiny_llama  # noqa: E402
 
 from tunesmith.base.errors import TunesmithError  # noqa: E402
 from tunesmith.base.ranks import joined  # noqa: E402
+from tunesmith.evaluate.language import response_losses  # noqa: E402
 from tunesmith.model.adapters import prepare_method  # noqa: E402
 from tunesmith.tokens.batches import plan_epochs  # noqa: E402
 from tunesmith.tokens.encoded import Encoded  # noqa: E402
@@ -39,6 +40,11 @@ def sequences():
 
 def refused(*_):
     raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def measured(model, rows):
+    found = response_losses(model, rows, batch_tokens=64)
+    return {"loss": float(found.nats.sum() / found.tokens.sum()), "tokens": int(found.tokens.sum())}
 
 
 def train(folder, ranks=None, method="full", die=None, **changes):
@@ -65,11 +71,18 @@ def train(folder, ranks=None, method="full", die=None, **changes):
                 checkpoint.write_tensors = refused
             elif self.done.step == die[1] and die[2] == "err":
                 raise RuntimeError("shapes 3 and 4 do not match")
+            elif self.done.step == die[1] and die[2] == "stopped":
+                raise KeyboardInterrupt  # as where a request comes before this rank has begun to train
             elif self.done.step == die[1]:
                 os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "ask": signal.SIGTERM}[die[2]])
 
         trainer.Trainer.step_done = dying
-    result = loop.train(model, store, plan, settings, folder, ranks=ranks)
+    watching = (
+        loop.Watching({"rows": lambda model: measured(model, [[one] for one in store[:9]])})
+        if settings.evaluate_every
+        else None
+    )
+    result = loop.train(model, store, plan, settings, folder, ranks=ranks, watching=watching)
     return result, trained_weights(model)
 
 
