@@ -172,6 +172,10 @@ def test_files_of_any_format(tmp_path):
     (tmp_path / "none.jsonl").write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="no evaluation items"):
         read_items("e", tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match=r"no item has it\. .*stem"):
+        read_items("e", path, {"instruction": "stam", "response": "label"})
+    with pytest.raises(DataError, match=r"evaluation file .* names instruction, which is no whole item"):
+        read_items("e", path, {"instruction": "stem"})
     with pytest.raises(DataError):
         read_items("e", tmp_path / "missing.jsonl")
 

@@ -53,7 +53,7 @@ def test_what_is_trained_on_is_covered(tmp_path: Path, capsys: pytest.CaptureFix
     assert [each["kind"] for each in found["warnings"]] == [each.kind for each in warned]
     assert "balance" in {each.kind for each in warned} and "categories" not in {each.kind for each in warned}
     say_coverage(run)
-    assert "Coverage: math" in capsys.readouterr().err
+    assert "Coverage of rows before they are mixed: math" in capsys.readouterr().err
 
 
 def test_another_target_is_judged_without_preparing_again(tmp_path: Path) -> None:

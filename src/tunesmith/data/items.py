@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
-from tunesmith.data.formats import Draft, mapped, recognise
+from tunesmith.data.formats import Draft, mapped, nearest, recognise
 from tunesmith.data.messages import Rejected
 from tunesmith.data.read import source_files
 from tunesmith.data.records import read_records
@@ -38,9 +38,17 @@ def read_items(name: str, path: Path | str, map: Mapping[str, str] | None = None
 
     An item that can't be read as a conversation (questions without answers, columns of other names) is not left out:
     every text that is anywhere in it is looked for. Raises DataError when there is nothing to read, or a line can't be
-    decoded, since rows would then be trained that nobody compared.
+    decoded, since rows would then be trained that nobody compared, and when `map` names a column that no item has.
     """
-    shape, items = mapped(map or {}), []
+    try:
+        shape = mapped(map or {})
+    except DataError as error:
+        raise DataError(
+            f"the `map` of evaluation file {path} names {', '.join(map or {})}, which is no whole item. Give it "
+            f"instruction and response, or messages, or text; without a `map`, every text of an item is looked for."
+        ) from error
+    items: list[Item] = []
+    columns: set[str] = set()
     files = source_files(path)
     for file in files:
         label = f"{file.name}:" if len(files) > 1 else ""
@@ -52,9 +60,16 @@ def read_items(name: str, path: Path | str, map: Mapping[str, str] | None = None
                     f"{file}, item {record.number} can't be read ({record.value.reason}: {record.value.detail}), so "
                     f"what it holds could be trained on unseen. Mend or remove that line."
                 )
+            columns.update(record.value if isinstance(record.value, dict) else ())
             items += _read(id, record.value, shape)
     if not items:
         raise DataError(f"{path} holds no evaluation items, so nothing would be looked for. Check the path.")
+    for key, column in (map or {}).items():
+        if column not in columns:
+            raise DataError(
+                f"evaluation file {path}: `map` takes {key} from column {column!r}, and no item has it. "
+                f"{nearest(column, columns)}"
+            )
     return items
 
 

@@ -84,7 +84,7 @@ def _on_balance(found: Mapping[str, Any], target: Target) -> Iterator[Warned]:
         yield Warned(
             "balance",
             f"{first['rows'] / total:.0%} of the rows are of one kind of task, {_said(first['category'])}.",
-            "Draw it less (data.mix: {strategy: temperature, temperature: 2} or a source's sample), or add others.",
+            "Unless data.mix draws it less already, do that ({strategy: temperature, temperature: 2}), or add others.",
         )
     unknown = next(each for each in found["categories"] if each["category"] == OTHER)
     if unknown["rows"] > MUCH_UNKNOWN * total:

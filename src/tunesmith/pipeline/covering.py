@@ -72,6 +72,7 @@ def say_coverage(run: RunFolder) -> None:
     on = "" if found["sampled"] == found["rows"] else f" (on {found['sampled']:,} of {found['rows']:,} rows)"
     some = ", ".join(f"{each['category'].replace('_', ' ')} {each['rows']:,}" for each in found["categories"][:5])
     say(
-        f"Coverage{on}: {some} ...; several turns {found['multi_turn']:.1%}, worked reasoning {found['worked']:.1%}, "
+        f"Coverage of rows before they are mixed{on}: {some} ...; several turns {found['multi_turn']:.1%}, "
+        f"worked reasoning {found['worked']:.1%}, "
         f"near-duplicates {found['near_duplicates']:.1%}."
     )
