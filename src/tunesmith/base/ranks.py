@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.base.errors import TunesmithError
+from tunesmith.base.errors import Interrupted, TunesmithError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ COLLECTIVE_SECONDS = 45  # the longest that one rank waits for another within a 
 _BEATS_EVERY = 1.0  # seconds
 _GONE_AFTER = 12.0  # seconds without a beat: a process that swaps or writes much may miss some
 _LOOKS_EVERY = 0.2
+FAILED, ASKED = b"failed", b"asked to stop"  # how a rank has ended
 
 
 def rank() -> int:
@@ -40,6 +41,12 @@ def world_size() -> int:
 
 class RankLost(TunesmithError):
     """Another process of the run is gone, or out of reach."""
+
+
+class RankStopped(RankLost):
+    """Another process is gone since it was asked to stop, before it trained; this one may have been asked as well."""
+
+    exit_code = Interrupted.exit_code
 
 
 @dataclass
@@ -79,8 +86,22 @@ class Ranks:
         beats = _Beats(self.store, self.size)
         while waiting := {other for other in waiting if not self.store.check([f"{key}/{other}"])}:
             if gone := beats.silent() & waiting:
-                raise RankLost(_gone(gone, f"while the others waited for it ({place})"))
+                raise self.told(gone, f"while the others waited for it ({place})")
             time.sleep(_LOOKS_EVERY)
+
+    def told(self, gone: set[int], when: str) -> RankLost:
+        """What to tell of ranks that are gone."""
+        names = ", ".join(map(str, sorted(gone)))
+        ends = [f"ended/{rank}" for rank in gone]
+        try:
+            if self.store.check(ends) and all(self.store.get(end) == ASKED for end in ends):
+                return RankStopped(f"rank {names} was asked to stop, {when}. Run the same command again to go on.")
+        except RuntimeError:  # the store is gone as well
+            pass
+        return RankLost(
+            f"rank {names} is gone, {when}. Look at what that process said last (out of memory, killed, another "
+            f"machine down?), then run the same command again: training goes on from the newest checkpoint."
+        )
 
     def lost(self) -> set[int]:
         """The ranks that are gone, asked once something failed between them; watches for some seconds."""
@@ -119,14 +140,6 @@ class _Beats:
         return gone
 
 
-def _gone(ranks: set[int], when: str) -> str:
-    names = ", ".join(map(str, sorted(ranks)))
-    return (
-        f"rank {names} is gone, {when}. Look at what that process said last (out of memory, killed, another machine "
-        f"down?), then run the same command again: training goes on from the newest checkpoint."
-    )
-
-
 def is_of_communication(error: RuntimeError) -> bool:
     """Whether an error is one of talking to other processes, and not of what this one computes. NCCL's and the store's
     have a class of their own, Gloo's only their words."""
@@ -140,7 +153,7 @@ def explained(ranks: Ranks, error: Exception, saved: str) -> RankLost:
     """What to tell of an error of communication: which rank is gone, and what there is to go on from."""
     gone = ranks.lost()
     if gone:
-        return RankLost(_gone(gone, f"and {saved}"))
+        return ranks.told(gone, f"and {saved}")
     return RankLost(
         f"the processes lost contact ({str(error).splitlines()[0][:200]}), though all of them live: one waited more "
         f"than {COLLECTIVE_SECONDS} s, or the network failed; {saved}. Run the same command again to go on."
@@ -174,15 +187,18 @@ def joined() -> Iterator[Ranks]:
     )
     beating.start()
     ranks = Ranks(own, size, keys)
-    failed = True
+    ended = FAILED
     try:
         yield ranks
-        failed = False
+        ended = b""
+    except (KeyboardInterrupt, Interrupted):
+        ended = ASKED
+        raise
     finally:
         stop.set()
         beating.join(5)
-        if failed:
-            _say_ended(keys, own)
+        if ended:
+            _say_ended(keys, own, ended)
         else:
             dist.destroy_process_group()
 
@@ -197,9 +213,9 @@ def _beat(store: Any, rank: int, stop: threading.Event) -> None:
             return
 
 
-def _say_ended(store: Any, rank: int) -> None:
-    """Let the others know at once that this rank has failed, instead of by its silence."""
+def _say_ended(store: Any, rank: int, how: bytes) -> None:
+    """Let the others know at once that this rank has ended, instead of by its silence."""
     try:
-        store.set(f"ended/{rank}", "1")
+        store.set(f"ended/{rank}", how.decode())
     except RuntimeError:
         return
