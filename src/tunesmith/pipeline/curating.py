@@ -73,7 +73,8 @@ def _staged(rows: Sequence[Conversation], data: Data, folder: Path, ledger: Ledg
     """The rows that the stages which look at one row at a time let through."""
     engine = Engine(ray=data.engine.ray, processes=data.engine.processes)
     table = write_rows(folder / "read", rows)
-    wanted = {name: getattr(data, name) for name in ("clean", "filter", "decontaminate")}
+    # Evaluation items are looked for before personal data is put out of sight: an item may hold some itself.
+    wanted = {name: getattr(data, name) for name in ("clean", "decontaminate", "filter")}
     stages = {name: section.model_dump() for name, section in wanted.items() if section}
     if not stages:
         return table
