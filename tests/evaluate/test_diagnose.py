@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from tunesmith.evaluate.diagnose import Logged, diagnose, symptom
 
 TOPICS = {
