@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.parallel import cores, map_chunks
-from tunesmith.data.decontaminate import Decontaminator
-from tunesmith.data.items import read_items
-from tunesmith.data.read import read_source
+from tunesmith.data.duplicates.decontaminate import Decontaminator
+from tunesmith.data.duplicates.items import read_items
+from tunesmith.data.sources.read import read_source
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import cores
-from tunesmith.data.near import NearDuplicates
+from tunesmith.data.duplicates.near import NearDuplicates
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv-peers" / "bin" / "python"

@@ -26,11 +26,11 @@ import pyarrow.parquet as pq
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import cores, map_chunks
+from tunesmith.data.curation.stage import Outcome
 from tunesmith.data.engine import SCHEMA, Engine, RowsWriter, StoredRows, Table, run_stages, write_rows
 from tunesmith.data.engine.canonical import from_batch
 from tunesmith.data.engine.runner import import_daft
 from tunesmith.data.engine.table import read_batches
-from tunesmith.data.stage import Outcome
 from tunesmith.pocket.tasks import conversations
 
 WORD = re.compile(r"\w+")

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import cores
-from tunesmith.data.read import read_source
+from tunesmith.data.sources.read import read_source
 from tunesmith.pocket import tasks
 from tunesmith.tokens.many import encode_many
 from tunesmith.tokens.store import TokenStore

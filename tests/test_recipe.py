@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.base.errors import RecipeError, UserError
-from tunesmith.data.formats import MAP_KEYS, SHAPES
+from tunesmith.data.sources.formats import MAP_KEYS, SHAPES
 from tunesmith.evaluate.metrics import METRICS
 from tunesmith.pipeline.training import settings_of
 from tunesmith.recipe import load_recipe, shipped_recipes

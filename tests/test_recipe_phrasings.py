@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.base.errors import RecipeError, UserError
-from tunesmith.data.read import read_source
+from tunesmith.data.sources.read import read_source
 from tunesmith.recipe import load_recipe
 from tunesmith.recipe.data import Source, Templates
 from tunesmith.recipe.phrasings import phrasings_of, read_templates, shipped_templates

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from tunesmith.data.curation.stage import Change, Outcome
 from tunesmith.data.engine import Engine, run_stages, write_rows, write_table
-from tunesmith.data.stage import Change, Outcome
 from tunesmith.pocket.tasks import conversations
 
 ROWS = 700

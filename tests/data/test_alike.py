@@ -3,7 +3,7 @@
 import numpy as np
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.data.alike import lengths_of, near_groups
+from tunesmith.data.duplicates.alike import lengths_of, near_groups
 
 PASSAGE = "The ship left the harbour at dawn and sailed along the northern coast until the captain saw the lighthouse"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.data.category import CATEGORIES, FAMILIES, Kind, category_named, category_of, recognised
-from tunesmith.data.read import read_source
+from tunesmith.data.coverage.category import CATEGORIES, FAMILIES, Kind, category_named, category_of, recognised
+from tunesmith.data.sources.read import read_source
 
 HERE = Path(__file__).parent
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.data.clean import Clean, repaired, with_plain_space
-from tunesmith.data.filter import Filter
-from tunesmith.data.personal import KINDS
+from tunesmith.data.curation.clean import Clean, repaired, with_plain_space
+from tunesmith.data.curation.filter import Filter
+from tunesmith.data.curation.personal import KINDS
 
 clean = Clean()
 

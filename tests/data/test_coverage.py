@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.data.category import CATEGORIES, category_of
-from tunesmith.data.coverage import PAIRS, VOCABULARY_WORDS, WORDS_A_ROW, measure, shape_of
-from tunesmith.data.verbs import verb_object
-from tunesmith.data.worked import is_worked
+from tunesmith.data.coverage.category import CATEGORIES, category_of
+from tunesmith.data.coverage.coverage import PAIRS, VOCABULARY_WORDS, WORDS_A_ROW, measure, shape_of
+from tunesmith.data.coverage.verbs import verb_object
+from tunesmith.data.coverage.worked import is_worked
 from tunesmith.pocket import tasks
 
 WORDS = [f"w{number}" for number in range(3_000)]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
-from tunesmith.data.decontaminate import COMMON, Decontaminator
-from tunesmith.data.items import Item, item_of, read_items
-from tunesmith.data.read import read_source
+from tunesmith.data.duplicates.decontaminate import COMMON, Decontaminator
+from tunesmith.data.duplicates.items import Item, item_of, read_items
+from tunesmith.data.sources.read import read_source
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 QUESTION = (

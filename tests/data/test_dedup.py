@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
-from tunesmith.data.dedup import deduplicate, largest_groups, remove_known
+from tunesmith.data.duplicates.dedup import deduplicate, largest_groups, remove_known
 from tunesmith.data.rows import Rows
 
 

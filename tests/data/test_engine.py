@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError, TunesmithError, UserError
 from tunesmith.base.parallel import map_chunks
+from tunesmith.data.curation.stage import Outcome
 from tunesmith.data.engine import (
     SCHEMA,
     Engine,
@@ -41,7 +42,6 @@ from tunesmith.data.engine import (
 )
 from tunesmith.data.engine.canonical import from_batch, to_batch
 from tunesmith.data.rows import Rows
-from tunesmith.data.stage import Outcome
 from tunesmith.pocket.tasks import conversations
 
 HERE = Path(__file__).parent

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tunesmith.data.fences import code_spans, has_open_fence, looks_like_code, without_code, without_fenced
+from tunesmith.data.curation.fences import code_spans, has_open_fence, looks_like_code, without_code, without_fenced
 
 MARKS = st.sampled_from(["```", "~~~", "````", "```py", "text", "", "x = 1", "~~~~", "`a`", "- b"])
 

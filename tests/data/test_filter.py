@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import UserError
-from tunesmith.data.clean import Clean
-from tunesmith.data.filter import Filter, count_words, is_copy
-from tunesmith.data.phrases import is_refusal
-from tunesmith.data.read import read_source
+from tunesmith.data.curation.clean import Clean
+from tunesmith.data.curation.filter import Filter, count_words, is_copy
+from tunesmith.data.curation.phrases import is_refusal
+from tunesmith.data.sources.read import read_source
 
 REAL = Path(__file__).parents[3] / "shared/data"
 ASKED = "Explain in a few words why the sky over our town is blue at noon and red in the evening."

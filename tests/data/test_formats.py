@@ -2,8 +2,8 @@ import pytest
 
 from tunesmith.base.conversation import Message
 from tunesmith.base.errors import DataError
-from tunesmith.data.formats import MAP_KEYS, Draft, extra, labels, mapped, recognise, shape_named
-from tunesmith.data.messages import Rejected
+from tunesmith.data.sources.formats import MAP_KEYS, Draft, extra, labels, mapped, recognise, shape_named
+from tunesmith.data.sources.messages import Rejected
 
 PAIR = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 SHARED = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]

@@ -4,8 +4,8 @@ import pytest
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from tunesmith.base.errors import DataError
-from tunesmith.data import hub
-from tunesmith.data.read import read_source
+from tunesmith.data.sources import hub
+from tunesmith.data.sources.read import read_source
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
 from tunesmith.base.errors import UserError
-from tunesmith.data.language import check_languages, language_of
+from tunesmith.data.curation.language import check_languages, language_of
 
 TEXTS = {
     "en": "The river was wide, and nobody in the village knew how old the bridge over it might be, or who built it.",

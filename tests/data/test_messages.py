@@ -1,7 +1,7 @@
 import pytest
 
 from tunesmith.base.conversation import Message
-from tunesmith.data.messages import (
+from tunesmith.data.sources.messages import (
     Rejected,
     check_values,
     parsed,

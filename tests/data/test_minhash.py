@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tunesmith.data import minhash
-from tunesmith.data.minhash import MISSED, PERMUTATIONS, Candidates, choose_bands, sign
-from tunesmith.data.rare import counters_of, prefixes, rare_entries, sets_of
+from tunesmith.data.duplicates import minhash
+from tunesmith.data.duplicates.minhash import MISSED, PERMUTATIONS, Candidates, choose_bands, sign
+from tunesmith.data.duplicates.rare import counters_of, prefixes, rare_entries, sets_of
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.97, 1.0])
@@ -130,7 +130,7 @@ def test_portions_hold_what_one_holds(monkeypatch):
         return [list(zip(rows.tolist(), of.tolist(), strict=True)) for rows, of in found]
 
     (whole,) = entries()
-    monkeypatch.setattr("tunesmith.data.rare.ENTRIES", 300)
+    monkeypatch.setattr("tunesmith.data.duplicates.rare.ENTRIES", 300)
     parts = entries()
     assert len(parts) > 3 and sorted(entry for part in parts for entry in part) == sorted(whole)
     assert sum(len({gram for _, gram in part}) for part in parts) == len({gram for _, gram in whole})

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.data.ngrams import grams_of, words_of
+from tunesmith.data.duplicates.ngrams import grams_of, words_of
 
 TEXTS = st.lists(st.text(st.sampled_from("ab Z9_.,+-/=\n\té½ßﬁＡ中の’"), max_size=40), max_size=6)
 

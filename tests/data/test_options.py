@@ -2,9 +2,9 @@ import random
 
 import pytest
 
-from tunesmith.data.messages import Rejected
-from tunesmith.data.options import LETTERS, Options, as_key, have_one_order, shuffled, written
-from tunesmith.data.sandbox import compile_expression as e
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.options import LETTERS, Options, as_key, have_one_order, shuffled, written
+from tunesmith.data.sources.sandbox import compile_expression as e
 
 
 def reason(options, row):

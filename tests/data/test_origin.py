@@ -2,8 +2,8 @@
 
 import json
 
-from tunesmith.data.origin import SHOWN, excerpts, origin_of
-from tunesmith.data.read import read_source, source_files
+from tunesmith.data.sources.origin import SHOWN, excerpts, origin_of
+from tunesmith.data.sources.read import read_source, source_files
 
 
 def test_every_row_is_found_in_the_files_that_it_was_read_from(tmp_path):

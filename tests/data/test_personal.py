@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.data.personal import KINDS, find_personal, passes_luhn, passes_mod97, redacted
+from tunesmith.data.curation.personal import KINDS, find_personal, passes_luhn, passes_mod97, redacted
 
 
 def found(text: str, *kinds) -> list[tuple[str, str]]:

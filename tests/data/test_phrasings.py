@@ -4,12 +4,12 @@ from collections import Counter
 import pytest
 
 from tunesmith.base.errors import DataError
-from tunesmith.data import phrasings as module
-from tunesmith.data.messages import Rejected
-from tunesmith.data.options import Options
-from tunesmith.data.phrasings import Drawing, Phrasings, PromptTemplate, TemplateFile
-from tunesmith.data.read import read_source
-from tunesmith.data.sandbox import compile_expression, compile_text
+from tunesmith.data.sources import phrasings as module
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.options import Options
+from tunesmith.data.sources.phrasings import Drawing, Phrasings, PromptTemplate, TemplateFile
+from tunesmith.data.sources.read import read_source
+from tunesmith.data.sources.sandbox import compile_expression, compile_text
 
 
 def template(name, prompt="{{q}}", response="{{a}}", *, when=None, reasoning=None, **more):

@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.base.errors import DataError, TunesmithError
 from tunesmith.data.ledger import Drop
-from tunesmith.data.read import SourceRows, read_source, source_files
+from tunesmith.data.sources.read import SourceRows, read_source, source_files
 from tunesmith.recipe.data import Source, Templates
 from tunesmith.recipe.phrasings import phrasings_of
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tunesmith.base.errors import DataError
-from tunesmith.data.messages import Rejected
-from tunesmith.data.records import LONG, cut, file_kind, read_records
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.records import LONG, cut, file_kind, read_records
 
 ROWS = [{"a": 1, "b": "x\ny"}, {"a": 2, "b": "ü\u2028"}, {"a": 3, "b": ["list", {"of": None}]}]
 

@@ -1,4 +1,4 @@
-from tunesmith.data.relevance import relevance
+from tunesmith.data.curation.relevance import relevance
 
 ASKED = "Explain how a steam engine turns heat into motion."
 ABOUT = (

@@ -2,7 +2,7 @@ import random
 from collections import Counter
 from itertools import pairwise
 
-from tunesmith.data.repetition import MIN_WORDS, repetition
+from tunesmith.data.curation.repetition import MIN_WORDS, repetition
 
 WORDS = [f"w{number}" for number in range(400)]
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, UndefinedError
 
-from tunesmith.data.messages import Rejected
-from tunesmith.data.sandbox import LONGEST, METHODS, compile_expression, compile_text, without
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.sandbox import LONGEST, METHODS, compile_expression, compile_text, without
 
 HARMFUL = [
     "{{ ''.__class__ }}",

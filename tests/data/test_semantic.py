@@ -8,9 +8,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
-from tunesmith.data import semantic
-from tunesmith.data.dedup import deduplicate, remove_known
-from tunesmith.data.semantic import semantic_roots, tfidf, unit_vectors
+from tunesmith.data.duplicates import semantic
+from tunesmith.data.duplicates.dedup import deduplicate, remove_known
+from tunesmith.data.duplicates.semantic import semantic_roots, tfidf, unit_vectors
 
 
 def row(id, instruction, response):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import UserError
-from tunesmith.data.read import read_source
+from tunesmith.data.sources.read import read_source
 from tunesmith.data.split import split
 
 DATA = Path(os.environ.get("TUNESMITH_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data.category import CATEGORIES
-from tunesmith.data.coverage import measure
-from tunesmith.data.targets import Target, reached, warnings_of
+from tunesmith.data.coverage.category import CATEGORIES
+from tunesmith.data.coverage.coverage import measure
+from tunesmith.data.coverage.targets import Target, reached, warnings_of
 
 SOUND: dict[str, Any] = {
     "rows": 8_000,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.data.verbs import singular, verb_object
+from tunesmith.data.coverage.verbs import singular, verb_object
 
 
 @pytest.mark.parametrize(("first", "least"), [(0, 0.95), (1, 0.85)], ids=["looked at", "not looked at"])

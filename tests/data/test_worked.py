@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.data.read import read_source
-from tunesmith.data.worked import is_worked
+from tunesmith.data.coverage.worked import is_worked
+from tunesmith.data.sources.read import read_source
 
 DATA = Path(os.environ.get("TUNESMITH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

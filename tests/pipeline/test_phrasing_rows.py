@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tunesmith.base.errors import DataError, UserError
 from tunesmith.cli import app
 from tunesmith.data.ledger import Ledger
-from tunesmith.data.read import read_source
+from tunesmith.data.sources.read import read_source
 from tunesmith.pipeline import run
 from tunesmith.recipe import load_recipe
 from tunesmith.recipe.phrasings import phrasings_of, shipped_templates

@@ -8,9 +8,9 @@ import pytest
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import UserError
+from tunesmith.data.coverage.worked import is_worked
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.rows import Rows
-from tunesmith.data.worked import is_worked
 from tunesmith.model.load import load_tokenizer
 from tunesmith.pipeline import run
 from tunesmith.pipeline.folder import RunFolder

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fake_run import fake_run
 
-from tunesmith.data.category import CATEGORIES
-from tunesmith.data.coverage import measure
-from tunesmith.data.targets import Target, reached, warnings_of
+from tunesmith.data.coverage.category import CATEGORIES
+from tunesmith.data.coverage.coverage import measure
+from tunesmith.data.coverage.targets import Target, reached, warnings_of
 from tunesmith.pocket import tasks
 from tunesmith.report.data import coverage, duplicates
 from tunesmith.report.flow import HEIGHT, river

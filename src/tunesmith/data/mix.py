@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tunesmith.base.errors import UserError
-from tunesmith.data.formats import nearest
+from tunesmith.data.sources.formats import nearest
 
 Strategy = Literal["proportional", "equal", "temperature", "weights"]
 Unit = Literal["rows", "tokens"]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from tunesmith.base.errors import UserError
-from tunesmith.data.formats import nearest
+from tunesmith.data.sources.formats import nearest
 
 Relatives = Literal["flan"] | Mapping[str, Sequence[str]]
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from tunesmith.base.errors import UserError
 from tunesmith.base.random import seed_of
-from tunesmith.data.formats import nearest
-from tunesmith.data.groups import Groups
+from tunesmith.data.duplicates.groups import Groups
 from tunesmith.data.ledger import Drop
 from tunesmith.data.relatives import Relatives, flan_pairs, relatives_of
+from tunesmith.data.sources.formats import nearest
 from tunesmith.data.strata import WHOLE, folds_of, share_of
 
 STAGE = "split"

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from tunesmith.base.conversation import Message
 from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.progress import progress
-from tunesmith.data.messages import Rejected
-from tunesmith.data.records import read_records
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.records import read_records
 from tunesmith.model.generate import CACHE_TOKENS, new_tokens_limit
 from tunesmith.model.likelihood import Likelihood, likelihoods
 from tunesmith.model.parts import causal_model

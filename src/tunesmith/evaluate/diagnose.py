@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.filter import is_copy
-from tunesmith.data.phrases import is_refusal
-from tunesmith.data.repetition import repetition
-from tunesmith.data.semantic import tfidf, unit_vectors
+from tunesmith.data.curation.filter import is_copy
+from tunesmith.data.curation.phrases import is_refusal
+from tunesmith.data.curation.repetition import repetition
+from tunesmith.data.duplicates.semantic import tfidf, unit_vectors
 from tunesmith.evaluate.metrics import answer_number, token_f1
 
 MOST_COMPARED = 20_000  # rows of either side that are looked at, drawn at random

@@ -14,7 +14,7 @@ from functools import partial
 from statistics import median
 
 from tunesmith.base.errors import UserError
-from tunesmith.data.formats import nearest
+from tunesmith.data.sources.formats import nearest
 from tunesmith.evaluate.overlap import CORPUS_SCORES, Case, label_of, plain, task_labels
 from tunesmith.evaluate.rouge import rouge_l, rouge_n, stemmed_words
 

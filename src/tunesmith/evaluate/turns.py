@@ -8,9 +8,9 @@ from typing import Any
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
-from tunesmith.data.messages import Rejected
-from tunesmith.data.read import source_files
-from tunesmith.data.records import read_records
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.read import source_files
+from tunesmith.data.sources.records import read_records
 from tunesmith.evaluate.answers import Response, Style, respond
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tunesmith.base.errors import DataError
-from tunesmith.data.language import guessed_language, language_of
+from tunesmith.data.curation.language import guessed_language, language_of
 
 Arguments = Mapping[str, Any]
 

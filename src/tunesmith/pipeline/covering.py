@@ -12,10 +12,10 @@ from tunesmith.base.errors import UserError
 from tunesmith.base.files import read_json, write_json
 from tunesmith.base.parallel import cores
 from tunesmith.base.progress import say
-from tunesmith.data.coverage import measure
-from tunesmith.data.formats import nearest
+from tunesmith.data.coverage.coverage import measure
+from tunesmith.data.coverage.targets import Target, Warned, reached, warnings_of
 from tunesmith.data.rows import RowLabel
-from tunesmith.data.targets import Target, Warned, reached, warnings_of
+from tunesmith.data.sources.formats import nearest
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.recipe.models import Recipe
 

@@ -20,16 +20,16 @@ from tunesmith.base.errors import DataError
 from tunesmith.base.files import write_json
 from tunesmith.base.parallel import cores, map_chunks
 from tunesmith.base.progress import say
-from tunesmith.data.clean import Clean
-from tunesmith.data.decontaminate import Decontaminator
-from tunesmith.data.dedup import Deduplicated, deduplicate, largest_groups, remove_known
+from tunesmith.data.curation.clean import Clean
+from tunesmith.data.curation.filter import Filter
+from tunesmith.data.curation.stage import Outcome, Stage
+from tunesmith.data.duplicates.decontaminate import Decontaminator
+from tunesmith.data.duplicates.dedup import Deduplicated, deduplicate, largest_groups, remove_known
+from tunesmith.data.duplicates.items import read_items
 from tunesmith.data.engine import Engine, Staged, StoredRows, Table, labels_of, run_stages, write_rows
-from tunesmith.data.filter import Filter
-from tunesmith.data.items import read_items
 from tunesmith.data.ledger import Drop, Ledger
-from tunesmith.data.read import read_source
 from tunesmith.data.rows import RowLabel
-from tunesmith.data.stage import Outcome, Stage
+from tunesmith.data.sources.read import read_source
 from tunesmith.model.encoder import TextEmbedding
 from tunesmith.recipe.curation import Decontaminate, Dedup
 from tunesmith.recipe.data import Data

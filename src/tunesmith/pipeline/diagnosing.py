@@ -14,9 +14,9 @@ from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.files import write_json
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
-from tunesmith.data.messages import Rejected
-from tunesmith.data.read import read_source, source_files
-from tunesmith.data.records import read_records
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.read import read_source, source_files
+from tunesmith.data.sources.records import read_records
 from tunesmith.evaluate.diagnose import MOST_COMPARED, Logged, diagnose
 from tunesmith.model.load import load_tokenizer
 from tunesmith.recipe import load_recipe

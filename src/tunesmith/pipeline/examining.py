@@ -14,7 +14,7 @@ from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say
-from tunesmith.data.read import read_source, source_files
+from tunesmith.data.sources.read import read_source, source_files
 from tunesmith.evaluate.answers import Answer, Decoding, Style, answer, readable, sample
 from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks
 from tunesmith.evaluate.bertscore import BertScore
@@ -139,7 +139,7 @@ def _supervised(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
         raise DataError(
             f"evaluate.suites {suite.name}: no item can be measured as it would be trained; the first, {faults[0]}"
         )
-    told = f"{len(faults):,} can't be measured and are left out; the first, {faults[0]}" if faults else ""
+    told = f"Left out as impossible to measure: {len(faults):,}; the first, {faults[0]}" if faults else ""
     return sequences, kept, " ".join(part for part in (left_out, told) if part)
 
 

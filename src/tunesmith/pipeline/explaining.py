@@ -17,8 +17,8 @@ from rich.text import Text
 
 from tunesmith.base.errors import DataError, UserError
 from tunesmith.data.ledger import Drop, Fate, Ledger
-from tunesmith.data.origin import Origin, excerpts, origin_of
-from tunesmith.data.read import source_files
+from tunesmith.data.sources.origin import Origin, excerpts, origin_of
+from tunesmith.data.sources.read import source_files
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inputs import changed_since
 from tunesmith.pipeline.preparing import planned

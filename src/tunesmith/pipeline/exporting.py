@@ -17,7 +17,7 @@ from tunesmith.data.card import CardFacts, SourceFacts, card
 from tunesmith.data.engine import Table, rows_of
 from tunesmith.data.export import Exported, dataset_info, export_rows
 from tunesmith.data.ledger import Ledger
-from tunesmith.data.read import source_files
+from tunesmith.data.sources.read import source_files
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inputs import FILES
 

@@ -20,8 +20,8 @@ from tunesmith.base.progress import say
 from tunesmith.base.random import seed_of
 from tunesmith.data.engine import StoredRows, write_rows
 from tunesmith.data.ledger import Drop, Ledger, refuse_same_ids, save_draws
-from tunesmith.data.read import SourceRows, read_source, source_files
 from tunesmith.data.rows import RowLabel, Rows
+from tunesmith.data.sources.read import SourceRows, read_source, source_files
 from tunesmith.model.encoder import encoder_files
 from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.covering import TARGETS, cover, refuse_unknown_clusters

@@ -14,12 +14,12 @@ from tunesmith.base.errors import UserError
 from tunesmith.base.files import written_aside
 from tunesmith.base.parallel import cores, map_chunks
 from tunesmith.base.progress import say
-from tunesmith.data.alike import NGRAM, lengths_of, near_groups
+from tunesmith.data.coverage.worked import is_worked
+from tunesmith.data.duplicates.alike import NGRAM, lengths_of, near_groups
 from tunesmith.data.engine import StoredRows
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.rows import RowLabel, Rows
 from tunesmith.data.split import split
-from tunesmith.data.worked import is_worked
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.recipe.data import Data
 from tunesmith.recipe.models import Recipe

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tunesmith.data.category import Category
+from tunesmith.data.coverage.category import Category
 from tunesmith.recipe.section import Count, Fraction, Section, Text
 
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tunesmith.base.errors import RecipeError, UserError
-from tunesmith.data import options as listing
-from tunesmith.data.formats import nearest
-from tunesmith.data.options import Layout, Options, Reading
-from tunesmith.data.phrasings import Drawing, Kind, Phrasings, PromptTemplate, TemplateFile
-from tunesmith.data.sandbox import compile_expression, compile_text
+from tunesmith.data.sources import options as listing
+from tunesmith.data.sources.formats import nearest
+from tunesmith.data.sources.options import Layout, Options, Reading
+from tunesmith.data.sources.phrasings import Drawing, Kind, Phrasings, PromptTemplate, TemplateFile
+from tunesmith.data.sources.sandbox import compile_expression, compile_text
 from tunesmith.recipe.data import Source, Templates
 from tunesmith.recipe.document import read_document
 from tunesmith.recipe.faults import faults_of

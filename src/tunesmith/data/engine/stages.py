@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import TunesmithError
+from tunesmith.data.curation.stage import Outcome, Stage
 from tunesmith.data.engine.canonical import SCHEMA, from_batch, to_batch
 from tunesmith.data.engine.engine import Engine
 from tunesmith.data.engine.parts import BatchFunction
 from tunesmith.data.engine.table import Table
-from tunesmith.data.stage import Outcome, Stage
 
 
 def _strings(*names: str) -> pa.Schema:

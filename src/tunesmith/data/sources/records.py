@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.base.errors import DataError
-from tunesmith.data.formats import recognise
-from tunesmith.data.messages import Rejected
+from tunesmith.data.sources.formats import recognise
+from tunesmith.data.sources.messages import Rejected
 
 KINDS = {
     **dict.fromkeys((".json",), "json"),

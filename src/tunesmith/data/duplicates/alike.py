@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import map_chunks
-from tunesmith.data.near import NearDuplicates
-from tunesmith.data.ngrams import Indices
+from tunesmith.data.duplicates.near import NearDuplicates
+from tunesmith.data.duplicates.ngrams import Indices
 
 NGRAM = 5  # words, as when duplicates are dropped
 _ROWS_AT_ONCE = 1_000

@@ -18,13 +18,13 @@ import numpy as np
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import map_chunks
 from tunesmith.base.random import stream
-from tunesmith.data.category import CATEGORIES, FAMILIES, category_of
-from tunesmith.data.near import NearDuplicates
-from tunesmith.data.ngrams import grams_of, words_of
-from tunesmith.data.parts import parts_of
+from tunesmith.data.coverage.category import CATEGORIES, FAMILIES, category_of
+from tunesmith.data.coverage.verbs import verb_object
+from tunesmith.data.coverage.worked import is_worked
+from tunesmith.data.duplicates.near import NearDuplicates
+from tunesmith.data.duplicates.ngrams import grams_of, words_of
+from tunesmith.data.duplicates.parts import parts_of
 from tunesmith.data.rows import PickedRows
-from tunesmith.data.verbs import verb_object
-from tunesmith.data.worked import is_worked
 
 VOCABULARY_WORDS = 10_000  # on which the shares of distinct words and pairs of words are taken
 WORDS_A_ROW = 25  # of each row at most, so that no long text stands for all

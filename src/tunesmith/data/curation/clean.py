@@ -14,9 +14,9 @@ import ftfy
 from ftfy.badness import is_bad
 
 from tunesmith.base.conversation import Conversation, Message
-from tunesmith.data.fences import code_spans, looks_like_code
-from tunesmith.data.phrases import closing_start, preamble_end
-from tunesmith.data.stage import Change, Outcome
+from tunesmith.data.curation.fences import code_spans, looks_like_code
+from tunesmith.data.curation.phrases import closing_start, preamble_end
+from tunesmith.data.curation.stage import Change, Outcome
 
 # Only what was broken on its way is mended. Curly quotes, ligatures, wide letters and entities may be meant.
 _REPAIR = ftfy.TextFixerConfig(

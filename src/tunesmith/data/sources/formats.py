@@ -11,7 +11,7 @@ from typing import Any
 
 from tunesmith.base.conversation import Message
 from tunesmith.base.errors import DataError
-from tunesmith.data.messages import Rejected, parsed, read_messages, read_tools, settle
+from tunesmith.data.sources.messages import Rejected, parsed, read_messages, read_tools, settle
 
 Row = Mapping[str, Any]
 

@@ -9,8 +9,8 @@ from functools import cache
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from tunesmith.base.errors import UserError
-from tunesmith.data.fences import looks_like_code, without_code
-from tunesmith.data.formats import nearest
+from tunesmith.data.curation.fences import looks_like_code, without_code
+from tunesmith.data.sources.formats import nearest
 
 MIN_LETTERS = 80  # below, it errs often; a letter of Chinese, Japanese or Korean says as much as three
 _ENOUGH = 2000  # characters that are looked at

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunesmith.base.random import ranked
-from tunesmith.data.formats import as_text
-from tunesmith.data.messages import Rejected
-from tunesmith.data.sandbox import Expression
+from tunesmith.data.sources.formats import as_text
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.sandbox import Expression
 
 Layout = Literal["bullets", "letters", "words"]
 Reading = Literal["word", "number", "letter"]

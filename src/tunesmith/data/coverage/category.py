@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tunesmith.base.conversation import Conversation
-from tunesmith.data.cues import ANSWERED, ASKED, BEGINNING, SIGNS, of_words
+from tunesmith.data.coverage.cues import ANSWERED, ASKED, BEGINNING, SIGNS, of_words
 
 Category = Literal[
     "extraction", "closed_qa", "writing", "brainstorming", "summarisation", "rewriting", "translation", "open_qa",

@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.data.messages import Rejected
-from tunesmith.data.read import labels_of_files
-from tunesmith.data.records import file_kind, read_records
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.read import labels_of_files
+from tunesmith.data.sources.records import file_kind, read_records
 
 SHOWN = 300  # characters of a row
 _PLACE = re.compile(r"(?:(?P<label>.+):)?(?P<number>\d+)(?:\.(?P<part>\d+))?", re.DOTALL)

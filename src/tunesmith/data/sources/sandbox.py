@@ -20,8 +20,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tunesmith.data.formats import as_text, nearest
-from tunesmith.data.messages import Rejected
+from tunesmith.data.sources.formats import as_text, nearest
+from tunesmith.data.sources.messages import Rejected
 
 LONGEST = 1_000_000  # characters of a rendered text
 METHODS = (

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.ngrams import Hashes, Indices, fixed, mixed
+from tunesmith.data.duplicates.ngrams import Hashes, Indices, fixed, mixed
 
 MARGIN = 0.05  # pairs this far above the threshold are found ...
 MISSED = 0.0005  # ... but for this part of them

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from tunesmith.data.fences import without_fenced
+from tunesmith.data.curation.fences import without_fenced
 
 MIN_WORDS = 30  # of a response; a label or a number shares no words with its instruction
 _STEM = 5

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tunesmith.base.errors import DataError
 from tunesmith.base.random import seed_of
-from tunesmith.data.groups import Groups
-from tunesmith.data.ngrams import Indices
+from tunesmith.data.duplicates.groups import Groups
+from tunesmith.data.duplicates.ngrams import Indices
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]

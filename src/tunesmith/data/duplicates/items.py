@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
-from tunesmith.data.formats import Draft, mapped, nearest, recognise
-from tunesmith.data.messages import Rejected
-from tunesmith.data.read import source_files
-from tunesmith.data.records import read_records
+from tunesmith.data.sources.formats import Draft, mapped, nearest, recognise
+from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.read import source_files
+from tunesmith.data.sources.records import read_records
 
 Kind = Literal["question", "answer", "text"]
 

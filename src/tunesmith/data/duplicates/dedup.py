@@ -21,12 +21,20 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
+from tunesmith.data.duplicates.near import NearDuplicates
+from tunesmith.data.duplicates.ngrams import Indices
+from tunesmith.data.duplicates.parts import Over, parts_of
+from tunesmith.data.duplicates.semantic import (
+    Embed,
+    Vectors,
+    cosines,
+    semantic_matches,
+    semantic_roots,
+    tfidf,
+    unit_vectors,
+)
+from tunesmith.data.duplicates.survey import Keep, Survey, survey
 from tunesmith.data.ledger import Drop
-from tunesmith.data.near import NearDuplicates
-from tunesmith.data.ngrams import Indices
-from tunesmith.data.parts import Over, parts_of
-from tunesmith.data.semantic import Embed, Vectors, cosines, semantic_matches, semantic_roots, tfidf, unit_vectors
-from tunesmith.data.survey import Keep, Survey, survey
 
 STAGE = "dedup"
 NEAR = 0.8

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.ngrams import Hashes, Indices
+from tunesmith.data.duplicates.ngrams import Hashes, Indices
 
 COUNTERS = 1 << 22
 ENTRIES = 20_000_000  # pairs of a row and an n-gram that are held at once

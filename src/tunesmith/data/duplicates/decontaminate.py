@@ -28,9 +28,9 @@ import numpy as np
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
-from tunesmith.data.items import Item, Kind
-from tunesmith.data.ngrams import Hashes, Words, grams_of, words_of
-from tunesmith.data.stage import Outcome
+from tunesmith.data.curation.stage import Outcome
+from tunesmith.data.duplicates.items import Item, Kind
+from tunesmith.data.duplicates.ngrams import Hashes, Words, grams_of, words_of
 
 REASON = "contaminated"
 OVERLAP = 13

@@ -18,12 +18,12 @@ from typing import Any, Literal
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError, TunesmithError
 from tunesmith.base.random import seed_of
-from tunesmith.data import hub
-from tunesmith.data.formats import Draft, Shape, extra, labels, mapped, nearest, recognise, shape_named
 from tunesmith.data.ledger import Drop
-from tunesmith.data.messages import Rejected, check_values
-from tunesmith.data.phrasings import Phrasings
-from tunesmith.data.records import COMPRESSED, KINDS, Record, file_kind, read_records
+from tunesmith.data.sources import hub
+from tunesmith.data.sources.formats import Draft, Shape, extra, labels, mapped, nearest, recognise, shape_named
+from tunesmith.data.sources.messages import Rejected, check_values
+from tunesmith.data.sources.phrasings import Phrasings
+from tunesmith.data.sources.records import COMPRESSED, KINDS, Record, file_kind, read_records
 
 Kind = Literal["instructions", "text"]
 STAGE = "read"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.ngrams import Indices
+from tunesmith.data.duplicates.ngrams import Indices
 
 
 class Groups:

@@ -15,14 +15,14 @@ from typing import Any, Literal, cast
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import UserError
-from tunesmith.data.fences import has_open_fence, looks_like_code, without_code
-from tunesmith.data.formats import nearest
-from tunesmith.data.language import check_languages, language_of
-from tunesmith.data.personal import KINDS, Found, Kind, find_personal, redacted
-from tunesmith.data.phrases import is_refusal
-from tunesmith.data.relevance import relevance
-from tunesmith.data.repetition import repetition
-from tunesmith.data.stage import Change, Outcome
+from tunesmith.data.curation.fences import has_open_fence, looks_like_code, without_code
+from tunesmith.data.curation.language import check_languages, language_of
+from tunesmith.data.curation.personal import KINDS, Found, Kind, find_personal, redacted
+from tunesmith.data.curation.phrases import is_refusal
+from tunesmith.data.curation.relevance import relevance
+from tunesmith.data.curation.repetition import repetition
+from tunesmith.data.curation.stage import Change, Outcome
+from tunesmith.data.sources.formats import nearest
 
 Action = Literal["off", "flag", "drop"]
 PersonalAction = Literal["off", "flag", "redact", "drop"]

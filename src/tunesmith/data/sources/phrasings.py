@@ -20,11 +20,11 @@ from tunesmith.base.conversation import Message
 from tunesmith.base.deadline import time_limit
 from tunesmith.base.errors import DataError
 from tunesmith.base.random import ranked, seed_of
-from tunesmith.data import options as listing
-from tunesmith.data.formats import Draft, is_missing, nearest
-from tunesmith.data.messages import Rejected, settle
-from tunesmith.data.options import Layout, Options
-from tunesmith.data.sandbox import Expression, Text
+from tunesmith.data.sources import options as listing
+from tunesmith.data.sources.formats import Draft, is_missing, nearest
+from tunesmith.data.sources.messages import Rejected, settle
+from tunesmith.data.sources.options import Layout, Options
+from tunesmith.data.sources.sandbox import Expression, Text
 
 Kind = Literal["direct", "inverted", "worked"]
 SECONDS_TO_RENDER = 5.0  # far beyond any prompt; one that takes longer would take longer for every row

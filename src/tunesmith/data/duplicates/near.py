@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.parallel import map_chunks
-from tunesmith.data.groups import Groups
-from tunesmith.data.minhash import Asked, Bands, Candidates, Signatures, choose_bands, sign
-from tunesmith.data.ngrams import Grams, Hashes, Indices, fixed, grams_of, words_of
-from tunesmith.data.parts import Over, texts_at
-from tunesmith.data.rare import Counts, Entries, counters_of, prefixes, rare_entries, sets_of
+from tunesmith.data.duplicates.groups import Groups
+from tunesmith.data.duplicates.minhash import Asked, Bands, Candidates, Signatures, choose_bands, sign
+from tunesmith.data.duplicates.ngrams import Grams, Hashes, Indices, fixed, grams_of, words_of
+from tunesmith.data.duplicates.parts import Over, texts_at
+from tunesmith.data.duplicates.rare import Counts, Entries, counters_of, prefixes, rare_entries, sets_of
 
 _ROWS_AT_ONCE = 500
 _TEXTS_AT_ONCE = 50  # what their words and n-grams take should stay in the processor's cache

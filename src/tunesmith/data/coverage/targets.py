@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.category import OTHER
+from tunesmith.data.coverage.category import OTHER
 
 # From where on something is told. As a yardstick, measured: Alpaca, T0 and GSM8K have 0.66 to 0.75 distinct pairs of
 # words in instructions, generated programming tasks 0.37; Alpaca's instructions 500 distinct verbs with objects in a

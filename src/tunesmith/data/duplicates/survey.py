@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import DataError
 from tunesmith.base.parallel import map_chunks
-from tunesmith.data.ngrams import Hashes, Indices, normalised
-from tunesmith.data.parts import Over, parts_of
+from tunesmith.data.duplicates.ngrams import Hashes, Indices, normalised
+from tunesmith.data.duplicates.parts import Over, parts_of
 
 Keep = Literal["longest", "first", "best"]
 

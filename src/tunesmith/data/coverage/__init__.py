@@ -1,0 +1,1 @@
+"""What rows cover: kinds of task, words, turns; and what is missing."""

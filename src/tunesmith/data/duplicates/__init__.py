@@ -1,0 +1,1 @@
+"""Rows that say the same as others, or hold an evaluation item."""

@@ -1,0 +1,1 @@
+"""Reading any format, and tables put into words by prompt templates."""
