@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
@@ -118,26 +118,39 @@ def split(
     left = {cluster: pool.without(held) for cluster, pool in pools.items()}
     validated = chooser.share(left, validation, "validation")
 
-    sides: dict[str, list[Row]] = defaultdict(list)
-    units: dict[str, list[int]] = defaultdict(list)
-    drops = []
-    for row, unit in zip(rows, found.unit.tolist(), strict=True):
-        if row.cluster in related:
-            why = f"{row.cluster} gives away {related[row.cluster]}, which is held out"
-            drops.append(Drop(row.id, STAGE, "related_to_a_held_out_cluster", why))
-            continue
+    def side_of(row: Row, unit: int) -> str:
         if row.cluster in clusters:
-            side = "new_clusters"
-        elif _phrasing(row) in held_phrasings:
-            side = "new_phrasings"
-        else:
-            side = "new_items" if unit in held else "validation" if unit in validated else "train"
-        sides[side].append(row)
-        units[side].append(unit)
+            return "new_clusters"
+        if _phrasing(row) in held_phrasings:
+            return "new_phrasings"
+        return "new_items" if unit in held else "validation" if unit in validated else "train"
+
+    sides, units, drops = _placed(rows, found.unit.tolist(), side_of, related)
     if not sides["train"]:
         raise UserError("all rows are held out, so none is left to train on. Hold out fewer clusters, or add data.")
     drops += _drop_trained(sides, units, notes)
     return Split(**{name: tuple(sides[name]) for name in ("train", *_REASONS)}, drops=tuple(drops), notes=tuple(notes))
+
+
+def _placed(
+    rows: Sequence[Row], units: Sequence[int], side_of: Callable[[Row, int], str], related: Mapping[str, str]
+) -> tuple[dict[str, list[Row]], dict[str, list[int]], list[Drop]]:
+    """The rows of each side, the unit of each of these, and the rows that give a held-out cluster away.
+
+    units: of each row, the number of what stays together. related: such a cluster -> the one it gives away.
+    """
+    sides: dict[str, list[Row]] = defaultdict(list)
+    placed: dict[str, list[int]] = defaultdict(list)
+    drops = []
+    for row, unit in zip(rows, units, strict=True):
+        if row.cluster in related:
+            why = f"{row.cluster} gives away {related[row.cluster]}, which is held out"
+            drops.append(Drop(row.id, STAGE, "related_to_a_held_out_cluster", why))
+        else:
+            side = side_of(row, unit)
+            sides[side].append(row)
+            placed[side].append(unit)
+    return sides, placed, drops
 
 
 def _check(

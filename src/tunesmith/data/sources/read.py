@@ -113,16 +113,20 @@ def read_source(
     if phrasings:
         notes.insert(0, reader.drawn())
     if isinstance(drawn, list) and sample is not None:
-        of = " of the table" if phrasings else ""
-        if len(drawn) < sample:
-            notes.append(f"a sample of {sample:,} was asked and there are {len(drawn):,} rows{of}: all were taken")
-        elif phrasings:
-            notes.append(f"a sample of {sample:,} rows{of} was taken")
+        notes += _said_of_sample(sample, len(drawn), table=phrasings is not None)
     if len(files) > 1 or str(path).startswith(hub.PREFIX):
         notes.append(f"read from {', '.join(file.name for file in files[:5])}{', …' if len(files) > 5 else ''}")
     return SourceRows(
         name, reader.sentence(), files, reader.read, kept, rows, reader.rejected, changed, "; ".join(notes)
     )
+
+
+def _said_of_sample(asked: int, taken: int, *, table: bool) -> list[str]:
+    """What to tell of a sample: that there was less than was asked, or what its rows are."""
+    of = " of the table" if table else ""
+    if taken < asked:
+        return [f"a sample of {asked:,} was asked and there are {taken:,} rows{of}: all were taken"]
+    return [f"a sample of {asked:,} rows{of} was taken"] if table else []
 
 
 @contextmanager
