@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from tiny import tiny_llama
 from transformers import LlamaForCausalLM
 
 from tunesmith.base.random import python_stream
-from tunesmith.model.generate import generate, stream
+from tunesmith.model import generate as module
+from tunesmith.model.generate import batches, generate, stream
 
 STOP = frozenset(range(8))
 
@@ -54,6 +56,30 @@ def test_batch_size_does_not_change_answers(model: LlamaForCausalLM, prompts: li
     whole = generate(model, prompts, stop=STOP, max_new_tokens=20, batch_rows=30)
     assert whole == generate(model, prompts, stop=STOP, max_new_tokens=20, batch_rows=9)
     assert whole == generate(model, prompts, stop=STOP, max_new_tokens=20, batch_tokens=300)
+
+
+def test_batches_are_cut_where_padding_costs_more_than_weights(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_cuts(rows: list[int]) -> Iterator[list[list[int]]]:
+        if not rows:
+            yield []
+        for end in range(1, min(4, len(rows)) + 1):
+            for rest in all_cuts(rows[end:]):
+                yield [rows[:end], *rest]
+
+    monkeypatch.setattr(module, "_step_columns", lambda model: 40.0)
+    draw = python_stream(0, "lengths")
+    for _ in range(20):
+        lengths = [draw.choice([2, 5, 30, 90]) + draw.randrange(4) for _ in range(9)]
+
+        def cost(cuts: list[list[int]], lengths: list[int] = lengths) -> float:
+            return sum(40 + len(rows) * (max(lengths[row] for row in rows) + 7) for rows in cuts)
+
+        found = list(batches(model, lengths, [7] * 9, 4, 10**6))
+        in_order = sorted(range(9), key=lambda row: lengths[row])
+        assert [row for rows in reversed(found) for row in rows] == in_order
+        assert cost(found) == min(map(cost, all_cuts(in_order)))
 
 
 def test_stream_gives_the_same_tokens(model: LlamaForCausalLM, prompts: list[list[int]]) -> None:

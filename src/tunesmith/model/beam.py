@@ -46,7 +46,7 @@ def beam_search(
         advance(limits.count(0))
     most_rows, most_tokens = max(1, batch_rows // beams), max(1, batch_tokens // beams)
     with evaluating(model):
-        for members in batches([len(prompt) for prompt in prompts], limits, most_rows, most_tokens):
+        for members in batches(model, [len(prompt) for prompt in prompts], limits, most_rows, most_tokens):
             searches = {
                 row: _Search(beams, frozenset(stop), limits[row], length_penalty, finished and partial(finished, row))
                 for row in members

@@ -23,6 +23,7 @@ from tunesmith.model.uncached import Uncached, keeps_cache
 
 BATCH_ROWS = 64  # beyond this a CPU step costs in proportion to its rows
 CACHE_TOKENS = 65_536
+_STARTING = {"cpu": 4e6, "cuda": 1e9}  # bytes that memory moves while the operations of one layer are started
 
 
 def generate(
@@ -64,7 +65,7 @@ def generate(
     if advance is not None:
         advance(limits.count(0))
     with evaluating(model):
-        for rows in batches([len(prompt) for prompt in prompts], limits, batch_rows, batch_tokens):
+        for rows in batches(model, [len(prompt) for prompt in prompts], limits, batch_rows, batch_tokens):
             batch = begin(model, [prompts[row] for row in rows], pad_id, max(limits[row] for row in rows))
             while rows:
                 tokens = choose(batch.logits, rows, batch.steps)
@@ -131,17 +132,39 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def batches(lengths: Sequence[int], limits: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
+def batches(
+    model: PreTrainedModel, lengths: Sequence[int], limits: Sequence[int], most_rows: int, most_tokens: int
+) -> Iterator[list[int]]:
     """Rows that may generate anything, in batches of similar prompt length.
 
-    The longest come first: if memory does not suffice, that shows at once.
+    A step reads all weights once, and of each row as many columns of the cache as the longest has. So short prompts
+    stay with long ones as long as their padding costs less than another reading of the weights: the cuts are those for
+    which the sum of both is least. The longest come first: if memory does not suffice, that shows at once.
     """
     waiting = sorted((row for row, limit in enumerate(limits) if limit > 0), key=lambda row: lengths[row])
-    while waiting:
-        longest = lengths[waiting[-1]] + max(limits)
-        count = max(1, min(most_rows, most_tokens // longest))
-        yield waiting[-count:]
-        del waiting[-count:]
+    widths = [lengths[row] + max(limits) for row in waiting]
+    step = _step_columns(model)
+    least, starts = [0.0], []  # the cost of the shortest rows, and where the last batch of them starts
+    for end, width in enumerate(widths, 1):
+        count = max(1, min(most_rows, most_tokens // width, end))
+        cost, start = min((least[start] + step + (end - start) * width, start) for start in range(end - count, end))
+        least.append(cost)
+        starts.append(start)
+    end = len(waiting)
+    while end:
+        yield waiting[starts[end - 1] : end]
+        end = starts[end - 1]
+
+
+def _step_columns(model: PreTrainedModel) -> float:
+    """How many columns of the cache can be read in the time that a step takes beside them, by the bytes of both."""
+    config = causal_model(model).config.get_text_config()
+    layers, heads = config.num_hidden_layers, getattr(config, "num_attention_heads", None) or 1  # none in Mamba
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    column: int = 2 * layers * (getattr(config, "num_key_value_heads", None) or heads) * size * model.dtype.itemsize
+    weights: int = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    starting: float = layers * _STARTING.get(model.device.type, _STARTING["cuda"])
+    return (weights + starting) / column
 
 
 def begin(

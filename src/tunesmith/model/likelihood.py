@@ -58,7 +58,7 @@ def likelihoods(
     shared = not is_encoder_decoder(causal_model(model)) and shares_prompts(model)
     read = _behind_shared if shared else _behind_each
     with evaluating(model):
-        for rows in batches(lengths, longest, batch_rows, batch_tokens):
+        for rows in batches(model, lengths, longest, batch_rows, batch_tokens):
             given = [prompts[row] for row in rows], [continuations[row] for row in rows]
             for row, likely in zip(rows, read(model, *given), strict=True):
                 found[row] = likely
