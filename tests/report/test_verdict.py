@@ -89,10 +89,17 @@ def test_what_the_average_hides_is_said() -> None:
     assert found.cautions == [
         "Worse than the base on new items: sums (−15.0 points).",
         "The worst-hit task is sums, on new items: −15.0 points.",
-        "a warning",
+        "A warning.",
     ]
-    few = of({"generation": {"levels": {"new_items": {"overall": row(*BETTER, n=29)}}}})
-    assert few.cautions == ["Only 29 items on new items: the intervals are rough."]
+
+
+def test_few_items_are_told_once() -> None:
+    warning = "an interval of fewer than 30 items is rough: new items (29 items). Hold out more (data.hold_out)."
+    levels = {"new_items": {"overall": row(*BETTER, n=29)}}
+    assert of({"generation": {"levels": levels}, "warnings": [warning]}).cautions == ["A" + warning[1:]]
+    fell = {"n": 29, "base": 2.0, "tuned": 1.5, "difference": {"mean": -0.5, "low": -0.6, "high": -0.4}}
+    losses = {"new_items": {"overall": fell}}
+    assert of({"loss": losses}).cautions == ["Only 29 items on new items: the intervals are rough."]
 
 
 def test_response_loss_decides_where_nothing_was_generated() -> None:

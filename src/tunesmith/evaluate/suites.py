@@ -82,7 +82,7 @@ def compare_suite(
         found = score_row(answers, seed)
         metrics = sorted({row["tuned"].metric for row in answers})
         found["metric"], worse = " and ".join(metrics), -found["difference"]["mean"]
-    few = [f"{found['n']} items only: intervals this wide settle little"] if found["n"] < FEW else []
+    few = [f"Only {found['n']} items: intervals this wide settle little."] if found["n"] < FEW else []
     held = guard is None or worse <= guard
     return found | {"kind": kind, "worse": worse, "guard": guard, "held": held, "warnings": few}
 

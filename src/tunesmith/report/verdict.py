@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunesmith.report.comparison import METRICS, Estimate, Judgement, Level, Row, judge
 from tunesmith.report.load import Fields, at, count, fields_at, number
-from tunesmith.report.words import change, counted, decimal, listed, percent, points, relative, spaced, whole
+from tunesmith.report.words import change, counted, decimal, listed, percent, points, relative, sentence, spaced, whole
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,11 @@ def verdict(scores: Sequence[Level], losses: Sequence[Level], lost: Forgetting |
     first = "" if word != "Mixed" else "better "
     parts = [f"{first if j == said[0] else j + ' '}on {listed(by[j])}" for j in said]
     rest = ", ".join(parts) + ("" if lost is None or lost.held else ", but it forgot too much")
-    sentence = _score_sentence if scores else _loss_sentence
-    sentences = [sentence(decisive[0], evaluation)]
+    amount = _score_sentence if scores else _loss_sentence
+    sentences = [amount(decisive[0], evaluation)]
     sentences.append(lost.sentence if lost else "What the model forgot was not measured.")
-    return Verdict(word, word.lower(), rest + ".", sentences, _cautions(decisive) + _warnings(evaluation))
+    cautions = _cautions(decisive, few=not scores) + _warnings(evaluation)
+    return Verdict(word, word.lower(), rest + ".", sentences, cautions)
 
 
 _ORDER: tuple[Judgement, ...] = ("better", "worse", "unclear")
@@ -118,14 +119,17 @@ def _loss_sentence(level: Level, evaluation: Fields) -> str:
     )
 
 
-def _cautions(decisive: Sequence[Level]) -> list[str]:
-    """What a glance at the overall numbers would hide."""
+def _cautions(decisive: Sequence[Level], *, few: bool) -> list[str]:
+    """What a glance at the overall numbers would hide.
+
+    few: also which levels have few items. Of answers the comparison's own warnings tell that, of losses they don't.
+    """
     said = []
     for level in decisive:
         hurt = [f"{row.name} ({_gain(row)})" for row in level.clusters.rows if row.judgement == "worse"]
         if hurt:
             said.append(f"Worse than the base on {level.title.lower()}: {listed(hurt[:5])}.")
-        if level.overall.few:
+        if few and level.overall.few:
             said.append(f"Only {counted(level.overall.n, 'item')} on {level.title.lower()}: the intervals are rough.")
     tasks = [(row, level) for level in decisive for row in level.tasks.rows if row.judgement == "worse"]
     if tasks:
@@ -154,4 +158,4 @@ def _mean(value: Estimate | None) -> float | None:
 
 def _warnings(evaluation: Fields) -> list[str]:
     found = at(evaluation, "warnings")
-    return [str(warning) for warning in found] if isinstance(found, list) else []
+    return [sentence(str(warning)) for warning in found] if isinstance(found, list) else []

@@ -76,6 +76,13 @@ def spaced(name: object) -> str:
     return str(name).replace("_", " ")
 
 
+def sentence(text: str) -> str:
+    """A warning as a sentence: a capital first and a full stop last, but for names of keys and files."""
+    first, end = text.split(" ", 1)[0], text.rstrip()[-1:]
+    capital = text if not first.isalpha() else text[:1].upper() + text[1:]
+    return capital if end in ("", ".", "!", "?", "…") else capital.rstrip() + "."
+
+
 def clipped(text: str, length: int) -> str:
     """At most `length` characters, and how many were left out."""
     left = len(text) - length
