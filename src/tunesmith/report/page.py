@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tunesmith.base.errors import UserError
 from tunesmith.base.files import write_text
@@ -97,9 +97,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     formats = (words.whole, words.decimal, words.percent, words.relative, words.points)
-    for filter_ in (*formats, words.short, words.duration, words.spaced, words.counted):
+    for filter_ in (*formats, words.short, words.duration, words.spaced, words.counted, words.sentence):
         environment.filters[filter_.__name__] = filter_
     environment.filters["name"] = lambda value: words.clipped(str(value), NAME_LENGTH)
+    environment.filters["breakable"] = _breakable
     environment.filters["moment"] = _moment
     environment.globals.update(
         at=at, number=number, scale_labels=scale_labels, outcomes=answers.OUTCOMES, styles=comparison.STYLES
@@ -112,6 +113,11 @@ def _shown(value: Any) -> Any:
     if isinstance(value, Markup):
         return value
     return words.printable(value) if isinstance(value, str) else words.NOTHING if value is None else value
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line behind each underscore, so that it need not within a word."""
+    return Markup(escape(words.printable(name)).replace("_", Markup("_<wbr>")))
 
 
 def style_sheet(answered: answers.SideBySide | None = None) -> str:

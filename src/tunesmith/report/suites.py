@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from tunesmith.report.comparison import Judgement, Row, judge, loss_row, score_row
 from tunesmith.report.load import Fields, at, count, fields_at, number
 from tunesmith.report.verdict import Forgetting, forgetting_of
-from tunesmith.report.words import decimal, percent, relative
+from tunesmith.report.words import decimal, percent, relative, sentence
 
 EXPLAINED = {
-    "answers": "answers compared with references",
-    "choice": "choices among options",
-    "instructions": "instructions verified by program",
-    "questions": "questions over turns, kept for a judge",
-    "loss": "nats per response token",
-    "text": "bits per byte of plain text",
-    "benchmark": "a benchmark of the lm-evaluation-harness",
+    "answers": "Answers compared with references",
+    "choice": "Choices among options",
+    "instructions": "Instructions verified by program",
+    "questions": "Questions over turns, kept for a judge",
+    "loss": "Nats per response token",
+    "text": "Bits per byte of plain text",
+    "benchmark": "A benchmark of the lm-evaluation-harness",
+}
+# Of verified instructions: the first is the suite's own score; an item may have several instructions.
+RATES = {
+    "prompt_strict": "strict, by prompt",
+    "prompt_loose": "loose, by prompt",
+    "instruction_strict": "strict, by instruction",
+    "instruction_loose": "loose, by instruction",
 }
 
 
@@ -24,13 +31,16 @@ EXPLAINED = {
 class SuiteRow:
     """One suite. row: scores or losses; text: bits per byte; neither for questions, which are only kept.
 
-    guard: how much worse it may get; held: whether it is no worse. notes: what to know of its items.
+    rates: of verified instructions, how often they are followed besides the suite's own score, which `rate` names.
+    guard: how much worse it may get; held: whether it is no worse. notes: what to know of its items, in sentences.
     """
 
     name: str
     kind: str
     n: int
     metric: str
+    rate: str
+    rates: list[Row]
     row: Row | None
     text: Forgetting | None
     guard: float | None
@@ -90,7 +100,11 @@ def _suite_row(name: str, found: Fields) -> SuiteRow:
     notes = [f"{trained:,} of the items were trained on."] if trained else []
     notes += [str(at(found, "left_out"))] if at(found, "left_out") else []
     warnings = at(found, "warnings")
-    notes += [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+    notes += [sentence(str(warning)) for warning in warnings] if isinstance(warnings, list) else []
     held = at(found, "held") is not False
     metric = str(at(found, "metric") or "").replace("_", " ")
-    return SuiteRow(name, kind, count(found, "n"), metric, row, text, number(found, "guard"), held, notes)
+    measured = fields_at(found, "rates")
+    rate, *others = RATES if fields_at(measured, next(iter(RATES))) else [""]
+    rates = [score_row(RATES[key], fields_at(measured, key)) for key in others]
+    n, guard = count(found, "n"), number(found, "guard")
+    return SuiteRow(name, kind, n, metric, RATES.get(rate, ""), rates, row, text, guard, held, notes)

@@ -89,7 +89,7 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
 
 def _table(title: str, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")  # a long name takes lines, not the room of the numbers
     for column in others:
         table.add_column(column, justify="right", no_wrap=True)
     return table
