@@ -1,14 +1,27 @@
 """A grid of values is run, each run in its folder; finished ones are not run again, and all are compared."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tunesmith import pipeline
 from tunesmith.base.errors import RecipeError, TunesmithError, UserError
+from tunesmith.pipeline import sweeping
 from tunesmith.pipeline.sweeping import Variation, grid, leave_one_out, sweep
 from tunesmith.recipe import load_recipe
 from tunesmith.report.compare import compare_runs, write_comparison_page
+
+
+@pytest.fixture
+def same_process(monkeypatch):
+    """Runs without a process each, which costs seconds of imports; one test below is with processes."""
+
+    def run(recipe, overrides, folder):
+        return pipeline.run(load_recipe(recipe, overrides), folder)
+
+    monkeypatch.setattr(sweeping, "_run", run)
 
 
 def test_a_grid_has_every_combination_once():
@@ -35,7 +48,7 @@ def test_a_fault_in_any_run_is_found_before_the_first(recipe_file, tmp_path):
     assert not (tmp_path / "into").exists()
 
 
-def test_a_sweep_goes_on_with_what_is_not_finished_and_compares(recipe_file, tmp_path):
+def test_a_sweep_goes_on_with_what_is_not_finished_and_compares(recipe_file, tmp_path, same_process):
     into = tmp_path / "into"
     runs = grid(["train.method=full,lora"])
     assert sweep(recipe_file, ["evaluate.items=2"], runs, into, "methods") == 0
@@ -53,18 +66,18 @@ def test_a_sweep_goes_on_with_what_is_not_finished_and_compares(recipe_file, tmp
     assert "method=lora" in page and "<script" not in page
 
 
-def test_a_run_that_fails_does_not_end_the_others(recipe_file, tmp_path):
-    runs = [Variation("bad", (f"base={tmp_path / 'none'}",)), Variation("a", ()), Variation("b", ("seed=1",))]
+def test_a_run_that_fails_does_not_end_the_others(recipe_file, tmp_path, finished):
+    into = tmp_path / "into"
+    quick = "evaluate.items=0", "evaluate.losses=4", "train.epochs=0.2"
+    runs = [Variation("bad", (f"base={tmp_path / 'none'}",)), Variation("quick", quick), Variation("finished", ())]
+    shutil.copytree(finished, into / "finished")  # its process has nothing left to do
     with pytest.raises(TunesmithError, match="1 of 3 runs failed: bad"):
-        sweep(recipe_file, ["evaluate.items=0", "evaluate.losses=4"], runs, tmp_path / "into", "a sweep")
-    assert (tmp_path / "into/a/report.html").is_file() and (tmp_path / "into/comparison.html").is_file()
-    assert json.loads((tmp_path / "into/sweep.json").read_text())["exit_codes"]["bad"] == 2
+        sweep(recipe_file, [], runs, into, "a sweep")
+    assert (into / "quick/report.html").is_file() and (into / "comparison.html").is_file()
+    assert json.loads((into / "sweep.json").read_text())["exit_codes"] == {"bad": 2, "quick": 0, "finished": 0}
 
 
-def test_every_cluster_is_held_out_in_its_turn(recipe_file, tmp_path, monkeypatch):
-    from tunesmith import pipeline
-    from tunesmith.pipeline import sweeping
-
+def test_every_cluster_is_held_out_in_its_turn(recipe_file, tmp_path, monkeypatch, same_process):
     folder = tmp_path / "run"
     overrides = ["data.hold_out={items: 0.1}", "evaluate.losses=4"]
     pipeline.run(load_recipe(recipe_file, overrides), folder, until="prepare")
@@ -77,8 +90,6 @@ def test_every_cluster_is_held_out_in_its_turn(recipe_file, tmp_path, monkeypatc
 
 
 def test_hostile_names_do_not_run_on_the_page(tmp_path, finished):
-    import shutil
-
     other = tmp_path / "<script>alert(1)"
     shutil.copytree(finished, other)
     page = write_comparison_page([Path(finished), other], tmp_path / "page.html", "<img src=x onerror=alert(1)>")
