@@ -8,6 +8,8 @@ import torch
 from tiny import tiny_llama, tiny_t5
 from torch import nn
 from transformers import AutoModelForCausalLM, GemmaConfig, GPTNeoXConfig, Phi3Config, Qwen2Config, Qwen3Config
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.attention import NAME, Layout, packed
@@ -65,6 +67,19 @@ def test_norms_and_gated_mlps_equal_their_own(config):
     norms = 13 - 4 * (config is Qwen2Config) - 4  # two a layer and the last; Qwen3 has two more on queries and keys
     assert sum("norm" in name for name in changed) == norms
     assert sum(name.endswith("mlp") for name in changed) == 2
+
+
+@pytest.mark.parametrize("width", [64, 384, 2048])
+def test_wide_norms_are_recognised(width):
+    """Rounding grows with the width, and so do the numbers."""
+    torch.manual_seed(0)
+    norm = LlamaRMSNorm(width, eps=1e-6)
+    with fused(norm):
+        assert patched(norm) == [""]
+    for other in (LlamaRMSNorm(width, eps=1e-4), GemmaRMSNorm(width, eps=1e-6)):
+        with fused(nn.ModuleList([norm, other])):
+            assert "forward" in vars(norm)
+            assert ("forward" in vars(other)) == isinstance(other, LlamaRMSNorm)
 
 
 @pytest.mark.parametrize("config", [GemmaConfig, GPTNeoXConfig, Phi3Config])
