@@ -55,9 +55,17 @@ def read_log(path: Path, failed: str | None = None) -> tuple[list[Logged], str]:
     bad = failed or next((name for name in FAILED if name in columns), None)
     good = None if bad else next((name for name in SUCCEEDED if name in columns), None)
     wanted = next((name for name in EXPECTED if name in columns), None)
-    found = read_source("log", path).rows
+    source = read_source("log", path)
+    found = source.rows
     if len(found) < 2:
-        raise UserError(f"{path} holds {len(found)} rows with an instruction and a response; a diagnosis needs two.")
+        why = (
+            f" Of {source.read:,} rows, the first that was refused: {source.rejected[0].detail}"
+            if source.rejected
+            else ""
+        )
+        raise UserError(
+            f"{path} holds {len(found)} rows with an instruction and a response; a diagnosis needs two.{why}"
+        )
     rows = [_logged(row, bad, good, wanted) for row in found]
     if bad or good:
         by = f"{sum(row.failed for row in rows):,} failed, by the column {bad or good}"
