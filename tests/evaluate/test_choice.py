@@ -124,12 +124,13 @@ def test_the_usual_shapes_are_read(tmp_path: Path) -> None:
         {"prompt": "q", "choices": ["x", "y"], "answer": "y"},
         {"messages": messages, "options": ["x", "y"], "answer": "B"},
         {"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"},
+        {"question": "q", "choices": {"text": ["x", "y"], "label": [1, 2]}, "answer": 2},
         {"ctx": "q", "endings": ["x", "y", "z"], "label": "1"},
         {"question": "q", "options": ["B", "A"], "answer": "A"},
     )
     items = read_choices("t", written(tmp_path, *rows))
-    assert [item.answer for item in items] == [1] * 6
-    assert [item.id for item in items] == [f"t:{number}" for number in range(1, 7)]
+    assert [item.answer for item in items] == [1] * 7
+    assert [item.id for item in items] == [f"t:{number}" for number in range(1, 8)]
     assert items[0].cluster == "c" and items[2].prompt == (Message("system", "s"), Message("user", "q"))
 
 
@@ -139,6 +140,7 @@ def test_the_usual_shapes_are_read(tmp_path: Path) -> None:
         ({"text": "nothing else"}, "no options"),
         ({"question": "q", "options": ["x", "y"]}, "no right answer"),
         ({"options": ["x", "y"], "answer": 0}, "no question"),
+        ({"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B", "C"]}, "answer": "C"}, "labels"),
         ({"question": "q", "options": ["x"], "answer": 0}, "two or more"),
         ({"question": "q", "options": ["x", "x"], "answer": 0}, "different texts"),
         ({"question": "q", "options": "xy", "answer": 0}, "two or more"),
@@ -155,6 +157,13 @@ def test_other_shapes_are_refused_with_their_line(tmp_path: Path, row: Any, said
     with pytest.raises(DataError, match=said) as error:
         read_choices("t", written(tmp_path, good, row))
     assert "item t:2" in str(error.value)
+
+
+def test_items_of_several_files_are_different_items(tmp_path: Path) -> None:
+    for name in ("law", "art"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, {"question": "q", "options": ["x", "y"], "answer": 1})
+    assert [item.id for item in read_choices("t", str(tmp_path))] == ["t:art/items.jsonl:1", "t:law/items.jsonl:1"]
 
 
 def test_broken_lines_and_empty_files_are_refused(tmp_path: Path) -> None:

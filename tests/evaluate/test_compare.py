@@ -80,6 +80,14 @@ def test_forgetting_against_its_limit() -> None:
     assert compare({}, text=text)["forgetting"]["held"] and compare({})["forgetting"] is None
 
 
+def test_few_losses_and_texts_are_said_without_answers() -> None:
+    rows = [Conversation("s:1", (Message("user", "q"), Message("assistant", "a")))]
+    losses = Losses(np.ones(1), np.ones(1, dtype=np.int64))
+    text = TextBits(np.ones(2), np.array([100, 300]))
+    (warning,) = compare({}, loss_rows({"new_items": rows}, losses, losses), (text, text))["warnings"]
+    assert "losses of new items (1 items), plain text (2 documents)." in warning
+
+
 def test_answers_that_do_not_stop_are_said() -> None:
     endless = {**GIVEN, "tuned": answers([1, 1, 1, 0, 1, 0], stopped=False)}
     assert not any("did not end" in warning for warning in compare(GIVEN)["warnings"])

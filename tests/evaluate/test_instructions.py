@@ -217,6 +217,15 @@ def test_items_are_read_in_ifevals_shape(tmp_path: Path) -> None:
             read_instructions("fish", str(path))
 
 
+def test_items_without_a_key_and_of_several_files_are_different_items(tmp_path: Path) -> None:
+    one = {"prompt": "Fish.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    for name in "ab":
+        rows = [one | {"key": None}, one | {"key": 7}]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keys = [item.key for item in read_instructions("fish", str(tmp_path))]
+    assert keys == ["fish:a.jsonl:1", "a.jsonl:7", "fish:b.jsonl:1", "b.jsonl:7"]
+
+
 def test_rates_by_prompt_and_by_instruction() -> None:
     items = [
         InstructionItem("1", "p", ("punctuation:no_comma", "startend:quotation"), ({}, {})),

@@ -99,6 +99,8 @@ def test_a_file_in_an_unknown_shape_is_refused_before_anything_is_spent(recipe, 
     [
         ({"kind": "benchmark"}, "needs a `task`"),
         ({"kind": "loss"}, "needs a `path`"),
+        ({"path": "a.jsonl", "name": "../a"}, "name of a folder"),
+        ({"path": "a.jsonl", "name": "/a/b"}, "name of a folder"),
         ({"path": "a.jsonl", "task": "arc"}, "`task` has no effect"),
         ({"path": "a.jsonl", "kind": "text", "metric": "number"}, "`metric` has no effect"),
         ({"path": "a.jsonl", "kind": "questions", "guard": 0.1}, "`guard` has no effect"),
@@ -107,6 +109,11 @@ def test_a_file_in_an_unknown_shape_is_refused_before_anything_is_spent(recipe, 
 def test_a_suite_that_means_nothing_is_a_fault_of_the_recipe(recipe, given, told):
     with pytest.raises(RecipeError, match=told):
         recipe(suites(given))
+
+
+def test_a_task_file_names_its_suite_by_its_stem(recipe):
+    given = suites({"kind": "benchmark", "task": "tasks/numbers.v2.yaml"}, {"kind": "benchmark", "task": "arc_easy"})
+    assert [suite.name for suite in recipe(given).recipe.evaluate.suites] == ["numbers.v2", "arc_easy"]
 
 
 def test_two_suites_of_one_name_are_a_fault(recipe):

@@ -41,3 +41,17 @@ def test_less_is_measured_at_a_time_where_less_is_trained(
     run: Any = SimpleNamespace(recipe=recipe)
     measuring._measure(None, None, PREPARED, recipe.evaluate, run, {"tuned": "chat"})
     assert asked == {"answer": cached, "response_losses": tokens, "text_bits": tokens}
+
+
+def test_a_moved_limit_needs_no_new_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    keys: set[str] = set()
+    monkeypatch.setattr(measuring.Measured, "read", lambda _: None)
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "base.json").touch()
+    for override in ("max_rise=0.1", "max_rise=0.2", "documents=7"):
+        recipe = load_recipe("quickstart", [f"evaluate.forgetting.{override}"]).recipe
+        run: Any = SimpleNamespace(
+            recipe=recipe, path=tmp_path, facts={"keys": {"prepare": ""}}, is_done=lambda _, key: keys.add(key) or True
+        )
+        measuring.measured(run, PREPARED, "base", "", None)
+    assert len(keys) == 2

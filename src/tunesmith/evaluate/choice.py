@@ -18,6 +18,7 @@ from tunesmith.base.conversation import Message
 from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.progress import progress
 from tunesmith.data.sources.messages import Rejected
+from tunesmith.data.sources.read import labels_of_files, source_files
 from tunesmith.data.sources.records import read_records
 from tunesmith.model.generate import CACHE_TOKENS, new_tokens_limit
 from tunesmith.model.likelihood import Likelihood, likelihoods
@@ -191,15 +192,20 @@ class _Encoder:
         return [*start, *prompt, *([self._tokenizer.eos_token_id] if ends else [])], after
 
 
-def read_choices(name: str, path: Path) -> list[ChoiceItem]:
-    """The items of a file (JSON, JSONL, CSV or Parquet).
+def read_choices(name: str, path: Path | str) -> list[ChoiceItem]:
+    """The items of files (JSON, JSONL, CSV or Parquet).
 
     A record has a question (one of QUESTIONS, or `messages`), options (one of OPTIONS: texts, or ARC's
     {"text": [...], "label": [...]}) and an answer (one of ANSWERS: an index from 0, an option's text, its label, or a
     letter, A being the first). Raises DataError at the first record of another shape: what is left out unseen would
     make the figure one of other items.
     """
-    items = [_read(f"{name}:{record.number}", record.value) for record in read_records(path)]
+    files = source_files(path)
+    items = [
+        _read(f"{name}:{label}{record.number}", record.value)
+        for file, label in zip(files, labels_of_files(files), strict=True)
+        for record in read_records(file)
+    ]
     if not items:
         raise DataError(f"{path} holds no items, so nothing would be measured. Check the path.")
     return items
@@ -257,6 +263,8 @@ def _options(id: str, given: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         or len(set(texts)) < len(texts)
     ):
         raise DataError(f"item {id}: its options are {_short(given)}; they should be two or more different texts.")
+    if labels and (not isinstance(labels, list | tuple) or len(labels) != len(texts)):
+        raise DataError(f"item {id}: {len(texts)} options have the labels {_short(labels)}; each needs one of its own.")
     return tuple(texts), tuple(map(str, labels))
 
 
@@ -268,6 +276,8 @@ def _answer(id: str, given: Any, options: Sequence[str], labels: Sequence[str]) 
             if given in names and given:
                 return list(names).index(given)
         given = int(given) if given.strip().isdecimal() else given
+    elif str(given) in labels:  # labels may be numbers, from 1 say
+        return list(labels).index(str(given))
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < len(options):
         return given
     raise DataError(

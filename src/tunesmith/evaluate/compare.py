@@ -79,11 +79,12 @@ def compare(
         }
         for level, rows in _grouped(losses, lambda row: row.level).items()
     }
+    forgetting = None if text is None else forgetting_row(*text, max_rise, seed)
     return {
         "generation": {"metric": metrics.pop() if len(metrics) == 1 else "auto", "levels": levels},
         "loss": loss,
-        "forgetting": None if text is None else forgetting_row(*text, max_rise, seed),
-        "warnings": [*_unstopped(answers), *_few(levels)],
+        "forgetting": forgetting,
+        "warnings": [*unstopped(answers.get("tuned", ()), "evaluate.max_new_tokens"), *_few(levels, loss, forgetting)],
     }
 
 
@@ -137,6 +138,7 @@ def loss_row(rows: Sequence[RowLoss], seed: int) -> dict[str, Any]:
     difference = ratio_interval([row.tuned - row.base for row in rows], tokens, items, seed=seed)
     return {
         "n": len(rows),
+        "items": len(set(items)),
         "tokens": sum(tokens),
         "base": sum(row.base for row in rows) / sum(tokens),
         "tuned": sum(row.tuned for row in rows) / sum(tokens),
@@ -157,22 +159,29 @@ def forgetting_row(base: TextBits, tuned: TextBits, max_rise: float | None, seed
         "low": low,
         "high": high,
         "limit": max_rise,
-        "held": max_rise is None or rise <= max_rise,
+        "held": is_within(rise, max_rise),
     }
 
 
-def _unstopped(answers: Mapping[str, Sequence[Answer]]) -> list[str]:
-    tuned = answers.get("tuned", ())
+def is_within(worse: float, limit: float | None) -> bool:
+    """Whether a limit holds. What is exactly at it does: 0.80 less 0.75 is a little above 0.05 in floating point."""
+    return limit is None or worse <= limit + 1e-9
+
+
+def unstopped(tuned: Sequence[Answer], key: str) -> list[str]:
+    """A warning where many answers did not end. key: of the recipe, what limits them."""
     endless = sum(not answer.stopped for answer in tuned)
     if endless <= UNSTOPPED * len(tuned):
         return []
     return [
         f"{endless} of the tuned model's {len(tuned)} answers did not end by themselves: they reached the limit of new "
-        f"tokens or the end of the context. If answers may be that long, raise evaluate.max_new_tokens."
+        f"tokens or the end of the context. If answers may be that long, raise {key}."
     ]
 
 
-def _few(levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _few(
+    levels: Mapping[str, Mapping[str, Any]], loss: Mapping[str, Mapping[str, Any]], forgetting: Mapping[str, Any] | None
+) -> list[str]:
     """A warning that tells of levels, and of how many clusters of the others, whose intervals stand on few items."""
     said: list[str] = []
     for name, level in levels.items():
@@ -182,11 +191,15 @@ def _few(levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
             said.append(f"{words} ({items:,} items)")
         elif few:
             said.append(f"{few:,} of {len(level['clusters']):,} clusters of {words}")
+    few_rows = [(name, level["overall"]["items"]) for name, level in loss.items()]
+    said += [f"losses of {name.replace('_', ' ')} ({items:,} items)" for name, items in few_rows if items < FEW_ITEMS]
+    if forgetting and forgetting["documents"] < FEW_ITEMS:
+        said.append(f"plain text ({forgetting['documents']:,} documents)")
     if not said:
         return []
     return [
         f"an interval of fewer than {FEW_ITEMS} items is rough and may miss the truth more often than once in twenty: "
-        f"{', '.join(said)}. Hold out more (data.hold_out) or answer more (evaluate.items)."
+        f"{', '.join(said)}. Hold out more (data.hold_out) or measure more (evaluate.items, losses, forgetting)."
     ]
 
 

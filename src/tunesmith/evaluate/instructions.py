@@ -16,7 +16,7 @@ import numpy as np
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
 from tunesmith.data.sources.messages import Rejected
-from tunesmith.data.sources.read import source_files
+from tunesmith.data.sources.read import labels_of_files, source_files
 from tunesmith.data.sources.records import read_records
 from tunesmith.evaluate.answers import Answer, Style, respond
 from tunesmith.evaluate.intervals import paired_bootstrap, score_interval
@@ -99,10 +99,12 @@ def read_instructions(name: str, path: str) -> list[InstructionItem]:
     Raises DataError naming the item that is in another shape, has an unknown instruction, or lacks an argument.
     """
     found: list[InstructionItem] = []
-    for file in source_files(path):
+    files = source_files(path)
+    for file, label in zip(files, labels_of_files(files), strict=True):
         for record in read_records(file):
             value = {} if isinstance(record.value, Rejected) or not isinstance(record.value, dict) else record.value
-            item = _item(value, f"{name}:{record.number}")
+            key = value.get("key")
+            item = _item(value, f"{name}:{label}{record.number}" if key is None else f"{label}{key}")
             if item is None:
                 raise DataError(
                     f"{file}, item {record.number}: no prompt with instructions. Each item needs `prompt`, a text, "
@@ -127,7 +129,7 @@ def _item(value: Mapping[str, Any], key: str) -> InstructionItem | None:
     if not (isinstance(given, list) and len(given) == len(names) and all(isinstance(one, dict) for one in given)):
         return None
     plain = tuple({name: part for name, part in one.items() if part is not None} for one in given)
-    return InstructionItem(str(value.get("key", key)), prompt, tuple(map(str, names)), plain)
+    return InstructionItem(key, prompt, tuple(map(str, names)), plain)
 
 
 def answer_instructions(

@@ -131,10 +131,11 @@ def task_metrics(expected: Mapping[Task, Sequence[str]], metric: str | Mapping[s
     if faults:
         more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise UserError(
-            "evaluate.metric does not fit the held-out rows, so its scores would mean nothing:\n  "
+            "a `metric` of `evaluate`, or of a suite, does not fit its rows, so its scores would mean nothing:\n  "
             + "\n  ".join(faults[:_NAMED])
             + more
-            + "\nGive metrics by cluster or task, as {default: auto, CLUSTER: rouge_l}, or `auto` for what suits each."
+            + "\nGive `auto` for what suits each task; or, in `evaluate`, metrics by cluster or task, as "
+            "{default: auto, CLUSTER: rouge_l}."
         )
     return chosen
 

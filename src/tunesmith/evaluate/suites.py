@@ -13,10 +13,18 @@ import numpy as np
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.files import write_json, write_text
 from tunesmith.evaluate.answers import Answer
-from tunesmith.evaluate.compare import forgetting_row, item_row, loss_row, loss_rows, score_row, together
+from tunesmith.evaluate.compare import (
+    FEW_ITEMS,
+    forgetting_row,
+    is_within,
+    item_row,
+    loss_row,
+    loss_rows,
+    score_row,
+    together,
+    unstopped,
+)
 from tunesmith.evaluate.language import Losses, TextBits
-
-FEW = 30  # items; with fewer, an interval says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +90,11 @@ def compare_suite(
         found = score_row(answers, seed)
         metrics = sorted({row["tuned"].metric for row in answers})
         found["metric"], worse = " and ".join(metrics), -found["difference"]["mean"]
-    few = [f"Only {found['n']} items: intervals this wide settle little."] if found["n"] < FEW else []
-    held = guard is None or worse <= guard
-    return found | {"kind": kind, "worse": worse, "guard": guard, "held": held, "warnings": few}
+    items = found.get("items", found["n"])  # several rows of one item are one
+    few = [f"Only {items} items: intervals this wide settle little."] if items < FEW_ITEMS else []
+    warnings = [*few, *unstopped(tuned.answers.get("tuned", ()), "max_new_tokens of this suite")]
+    held = is_within(worse, guard)
+    return found | {"kind": kind, "worse": worse, "guard": guard, "held": held, "warnings": warnings}
 
 
 def write_suite(folder: Path, summary: Mapping[str, Any], base: Examined, tuned: Examined) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
 from tunesmith.data.sources.messages import Rejected
-from tunesmith.data.sources.read import source_files
+from tunesmith.data.sources.read import labels_of_files, source_files
 from tunesmith.data.sources.records import read_records
 from tunesmith.evaluate.answers import Response, Style, respond
 
@@ -35,7 +35,8 @@ def read_questions(name: str, path: str) -> list[Question]:
     Raises DataError naming the line that is in another shape.
     """
     found: list[Question] = []
-    for file in source_files(path):
+    files = source_files(path)
+    for file, label in zip(files, labels_of_files(files), strict=True):
         for record in read_records(file):
             turns = record.value.get("turns") if isinstance(record.value, dict) else None
             if isinstance(record.value, Rejected) or not _are_texts(turns):
@@ -45,7 +46,8 @@ def read_questions(name: str, path: str) -> list[Question]:
                 )
             given = record.value.get("reference") or ()
             references = tuple(given) if _are_texts(given) else ()
-            id = str(record.value.get("question_id", f"{name}:{record.number}"))
+            given_id = record.value.get("question_id")
+            id = f"{name}:{label}{record.number}" if given_id is None else f"{label}{given_id}"
             found.append(Question(id, tuple(turns or ()), str(record.value.get("category") or ""), references))
     if not found:
         raise DataError(f"{path} holds no question. Check the path.")

@@ -63,9 +63,9 @@ def measured(run: RunFolder, prepared: Prepared, who: str, of: str, load: Any) -
     who: "base" or "tuned"; the base is asked in every style of the recipe. of: a key of the model that is measured.
     """
     evaluate = run.recipe.evaluate
-    key = value_hash(
-        [of, run.facts["keys"]["prepare"], evaluate.model_dump(mode="json", exclude={"suites"}), run.recipe.seed]
-    )
+    # A limit changes no measurement: who moves it need not wait for all of them again.
+    settings = evaluate.model_dump(mode="json", exclude={"suites": True, "forgetting": {"max_rise"}})
+    key = value_hash([of, run.facts["keys"]["prepare"], settings, run.recipe.seed])
     path = run.path / "evaluation" / f"{who}.json"
     stage = f"evaluate {who}"
     if not (run.is_done(stage, key) and path.is_file()):

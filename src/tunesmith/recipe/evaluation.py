@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -83,7 +84,7 @@ class Suite(Section):
     """A file, a folder, a glob, or `hub:owner/name`. `instructions` are built in, where no path is given."""
     task: Text | None = None
     """For `benchmark`: a task of the lm-evaluation-harness, by name or the path of its YAML file."""
-    name: Text = Field(default_factory=lambda given: given.get("task") or _suite_name(given))
+    name: Text = Field(default_factory=lambda given: _suite_name(given))
     """What it is called in files and reports; by default the file's name without its ending, or the task's."""
     map: Mapping[Column, Text] | None = None
     """Which column holds what, for files in no known format."""
@@ -114,6 +115,14 @@ class Suite(Section):
         return self
 
     @model_validator(mode="after")
+    def _name_is_that_of_a_folder(self) -> Suite:
+        if PurePath(self.name).name != self.name or self.name == ".." or "\\" in self.name:
+            raise ValueError(
+                f"`name: {self.name}` can't be the name of a folder, where its results go; leave out / and \\"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _no_value_without_effect(self) -> Suite:
         for key, kinds in _EFFECT.items():
             if self.kind not in kinds:
@@ -134,6 +143,9 @@ _EFFECT: Mapping[str, tuple[str, ...]] = {
 
 
 def _suite_name(given: Mapping[str, object]) -> str:
+    if task := given.get("task"):
+        file = PurePath(str(task))
+        return file.stem if file.suffix in (".yaml", ".yml") else str(task).replace("/", "_")
     return name_of(given) if given.get("path") else str(given.get("kind", "suite"))
 
 
