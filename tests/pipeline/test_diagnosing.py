@@ -45,3 +45,16 @@ def test_failures_are_told_by_either_kind_of_column(tmp_path):
     rows = [{"instruction": f"a{i}", "response": "b", "ok": value} for i, value in enumerate(["no", True, 0, "yes"])]
     found, by = read_log(_log(tmp_path, rows))
     assert [row.failed for row in found] == [True, False, True, False] and by == "2 failed, by the column ok"
+
+
+def test_a_column_that_only_failures_have_tells_them_and_what_is_left_out_is_said(tmp_path):
+    rows = [{"instruction": f"a{i}", "response": "b"} for i in range(4)]
+    found, by = read_log(_log(tmp_path, [*rows, {"instruction": "c", "response": "d", "failed": True}, {"x": 1}]))
+    assert [row.failed for row in found] == [False] * 4 + [True]
+    assert by.startswith("1 failed, by the column failed; 1 more rows left out, the first because ")
+
+
+def test_a_run_that_trained_on_no_instructions_is_nothing_to_compare_with(tmp_path, monkeypatch):
+    monkeypatch.setattr("tunesmith.pipeline.diagnosing.trained_instructions", lambda _: [])
+    with pytest.raises(UserError, match="trained on 0 instructions"):
+        diagnose_run(tmp_path, _log(tmp_path, [{"instruction": f"a{i}", "response": "b"} for i in range(4)]))

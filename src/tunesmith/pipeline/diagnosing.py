@@ -14,7 +14,6 @@ from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.files import write_json
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
-from tunesmith.data.sources.messages import Rejected
 from tunesmith.data.sources.read import read_source, source_files
 from tunesmith.data.sources.records import read_records
 from tunesmith.evaluate.diagnose import MOST_COMPARED, Logged, diagnose
@@ -36,6 +35,8 @@ def diagnose_run(run: Path, log: Path, *, failed: str | None = None) -> int:
     """
     rows, by = read_log(log, failed)
     trained = trained_instructions(run)
+    if len(trained) < 2:
+        raise UserError(f"{run} trained on {len(trained)} instructions; there is nothing to compare a log with.")
     say(f"Log: {len(rows):,} rows; {by}. Trained: {len(trained):,} instructions.")
     found = diagnose(rows, trained)
     write_json(run / "diagnosis.json", asdict(found) | {"log": str(log), "failures_by": by})
@@ -71,17 +72,21 @@ def read_log(path: Path, failed: str | None = None) -> tuple[list[Logged], str]:
         by = f"{sum(row.failed for row in rows):,} failed, by the column {bad or good}"
     else:
         by = "no column says which failed, so all count as failures (name one with --failed)"
+    if source.rejected:
+        by += f"; {len(source.rejected):,} more rows left out, the first because {source.rejected[0].detail}"
     return rows, by
 
 
 def _columns(path: Path) -> list[str]:
-    """The columns of the first row."""
+    """The columns that any row has: some logs name a failure only where there is one."""
+    columns: dict[str, None] = {}
     for file in source_files(path):
         for record in read_records(file):
-            if isinstance(record.value, Rejected) or not isinstance(record.value, dict):
+            if isinstance(record.value, dict):
+                columns |= dict.fromkeys(record.value)
+            elif not columns:
                 raise DataError(f"{file}, item {record.number}: no row with columns, so there is nothing to diagnose.")
-            return list(record.value)
-    return []
+    return list(columns)
 
 
 def _logged(row: Conversation, bad: str | None, good: str | None, wanted: str | None) -> Logged:
