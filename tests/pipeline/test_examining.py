@@ -123,14 +123,17 @@ def test_two_suites_of_one_name_are_a_fault(recipe):
 
 def test_choices_and_instructions_are_scored_item_by_item(recipe, files, tmp_path):
     asked = [{"question": f"What is {n} plus 1?", "options": ["cat", str(n + 1), "no"], "answer": 1} for n in range(6)]
+    files("part1.jsonl", asked[:3]), files("part2.jsonl", asked[3:])
+    several = {"path": str(tmp_path / "part*.jsonl"), "name": "choices"}
     given = [
-        {"path": files("choices.jsonl", asked), "kind": "choice", "normalise": "unconditional", "guard": 1},
+        several | {"kind": "choice", "normalise": "unconditional", "guard": 1},
         {"kind": "instructions", "items": 4, "max_new_tokens": 4},
     ]
     assert run(recipe("evaluate.items=0", "evaluate.losses=4", suites(*given)), tmp_path / "run") == 0
     found = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]
     assert found["choices"]["n"] == 6 and found["instructions"]["n"] == 4
     lines = (tmp_path / "run/evaluation/suites/choices/items.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["item"] for line in lines}) == 6, "items of two files are not one item"
     for item in map(json.loads, lines):
         assert set(item["answers"].values()) <= {"cat", "no", item["expected"]}
         assert all(item["scores"][who] == (item["answers"][who] == item["expected"]) for who in item["answers"])
@@ -159,3 +162,7 @@ metric_list: [{{metric: acc}}]
     assert run(recipe("evaluate.items=0", "evaluate.losses=4", given), tmp_path / "run") == 0
     found = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]["numbers"]
     assert found["n"] == 5 and found["metric"] == "acc"
+    files("numbers.jsonl", [row | {"answer": 1} for row in rows])
+    assert run(recipe("evaluate.items=0", "evaluate.losses=4", given), tmp_path / "run") == 0
+    other = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]["numbers"]
+    assert other["tuned"]["mean"] == pytest.approx(1 - found["tuned"]["mean"]), "changed data is measured again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,16 @@ def run_benchmarks(
             f"with dataset_path: json and data_files that exist (relative to the working directory)."
         ) from error
     return [_result(name, found) for name in found["samples"]]
+
+
+def task_files(task: str | Path) -> list[Path]:
+    """A task file and the files that it names, such as its data; none for a task by name."""
+    file = Path(task)
+    if file.suffix not in (".yaml", ".yml") or not file.is_file():
+        return []
+    words = dict.fromkeys(re.split(r"""[\s"',\[\]{}]+""", file.read_text(encoding="utf-8")))
+    named = [place / word for word in words if word for place in (Path(), file.parent)]
+    return [file, *dict.fromkeys(path for path in named if path.is_file())]
 
 
 def _name(file: Path) -> str:

@@ -16,7 +16,7 @@ from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say
 from tunesmith.data.sources.read import read_source, source_files
 from tunesmith.evaluate.answers import Answer, Decoding, Style, answer, readable, sample
-from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks
+from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks, task_files
 from tunesmith.evaluate.bertscore import BertScore
 from tunesmith.evaluate.builtin_instructions import builtin_instructions
 from tunesmith.evaluate.choice import ChoiceItem, choose, read_choices
@@ -66,7 +66,7 @@ def open_suites(run: RunFolder, tokenizer: Any) -> list[Opened]:
 def _open(suite: Suite, run: RunFolder, tokenizer: Any) -> Opened:
     recipe = run.recipe
     items, prompts, left_out = _READ[suite.kind](suite, recipe, tokenizer)
-    files = [file_hash(file) for file in source_files(suite.path)] if suite.path else []
+    paths = source_files(suite.path) if suite.path else task_files(suite.task) if suite.task else []
     trained = _trained(prompts, run.path / TRAINED)
     if trained and not suite.allow_trained:
         raise UserError(
@@ -75,12 +75,12 @@ def _open(suite: Suite, run: RunFolder, tokenizer: Any) -> Opened:
             f"drops such rows from training; or set `allow_trained: true` for this suite."
         )
     said = f", {trained:,} of them trained on" if trained else ""
-    say(f"Suite {suite.name}: {len(items):,} items{said}." + (f" {left_out}" if left_out else ""))
-    decoding = recipe.evaluate.decoding.model_dump(mode="json")
+    counted = f"{len(items):,} items{said}" if suite.kind != "benchmark" else f"the items of {suite.task}"
+    say(f"Suite {suite.name}: {counted}." + (f" {left_out}" if left_out else ""))
+    asked = {"decoding", "max_new_tokens", "base_styles"} | ({"bertscore"} if suite.metric == "bertscore" else set())
     settings = suite.model_dump(mode="json", exclude={"guard", "path"})
-    key = value_hash(
-        [settings, files, recipe.evaluate.max_new_tokens, decoding, recipe.evaluate.base_styles, recipe.seed]
-    )
+    how = recipe.evaluate.model_dump(mode="json", include=asked)
+    key = value_hash([settings, [file_hash(path) for path in paths], how, recipe.seed])
     return Opened(suite, items, prompts, key, trained, left_out)
 
 
@@ -158,8 +158,7 @@ def _instructions(suite: Suite, recipe: Recipe, tokenizer: Any) -> tuple[Sequenc
 
 def _choices(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     assert suite.path
-    found = [item for file in source_files(suite.path) for item in read_choices(suite.name, file)]
-    items = _first(found, suite, recipe)
+    items = _first(read_choices(suite.name, suite.path), suite, recipe)
     return items, [Conversation(item.id, (*item.prompt, Message("assistant", ""))) for item in items], ""
 
 
@@ -215,6 +214,8 @@ def compared(run: RunFolder, opened: Opened, base: Examined, tuned: Examined) ->
     ) | {"trained": opened.trained, "left_out": opened.left_out}
     if suite.kind == "instructions":
         summary |= instruction_rates(opened.items, base.answers | tuned.answers, run.recipe.seed)
+    for warning in summary["warnings"]:
+        say(f"Warning: suite {suite.name}: {warning}")
     write_suite(run.path / SUITES / suite.name, summary, base, tuned)
     return summary
 
