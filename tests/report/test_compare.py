@@ -24,3 +24,13 @@ def test_a_difference_on_a_suite_is_told_in_its_own_unit(tmp_path: Path) -> None
     assert first.suites == {} and second.suites == {"exam": "−25.0 points", "maths": "−0.250 nats"}
     page = write_comparison_page(runs, tmp_path / "page.html", "two").read_text()
     assert "−25.0 points" in page and "−0.250 nats" in page
+
+
+def test_nats_of_different_bases_are_said_not_to_compare(tmp_path: Path) -> None:
+    runs = [fake_run(tmp_path / name, steps=12, items=6, few=2) for name in "ab"]
+    assert "nats don't compare" not in write_comparison_page(runs, tmp_path / "page.html", "two").read_text()
+    recipe = runs[1] / "recipe.yaml"
+    recipe.write_text(
+        "".join("base: other\n" if line.startswith("base:") else line for line in recipe.read_text().splitlines(True))
+    )
+    assert "nats don't compare" in write_comparison_page(runs, tmp_path / "page.html", "two").read_text()

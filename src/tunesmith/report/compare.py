@@ -80,6 +80,11 @@ class SideBySide:
     costs: list[Cost]
     suites: list[str]
 
+    @property
+    def other_bases(self) -> bool:
+        """Whether runs began from different base models."""
+        return "base" in self.settings
+
 
 def compare_runs(folders: Sequence[Path]) -> SideBySide:
     """What is known of each run; what was not measured is missing. Raises UserError for fewer than two."""
