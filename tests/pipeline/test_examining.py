@@ -82,14 +82,15 @@ def test_items_that_are_trained_are_refused_or_counted(recipe, files, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "more", "told"),
     [
-        ([{"instruction": "Name a bird."}], {}, "(?s)none of the 1 items.*reference response"),
+        ([{"instruction": "Name a bird."}], {}, "none of the 1 items.*reference response"),
         ([{"prompt": "Name a bird."}], {"kind": "questions"}, "no question.*turns"),
         (["{broken\n"], {"kind": "questions"}, "no question"),
         (["not json\n"], {}, "none of the 1 items"),
+        ([{"instruction": "Name a bird.", "output": "A heron."}], {"metric": "number"}, "does not fit.*holds a number"),
     ],
 )
 def test_a_file_in_an_unknown_shape_is_refused_before_anything_is_spent(recipe, files, tmp_path, rows, more, told):
-    with pytest.raises(DataError, match=told):
+    with pytest.raises((DataError, UserError), match=rf"(?s){told}"):
         run(recipe(suites({"path": files("bad.jsonl", rows)} | more)), tmp_path / "run")
     assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/evaluation/base.json").exists()
 

@@ -15,7 +15,7 @@ from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, value_hash
 from tunesmith.base.progress import say
 from tunesmith.data.sources.read import read_source, source_files
-from tunesmith.evaluate.answers import Answer, Decoding, Style, answer, readable, sample
+from tunesmith.evaluate.answers import Answer, Decoding, Style, answer, metrics_of, readable, sample
 from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks, task_files
 from tunesmith.evaluate.bertscore import BertScore
 from tunesmith.evaluate.builtin_instructions import builtin_instructions
@@ -58,7 +58,8 @@ class Opened:
 def open_suites(run: RunFolder, tokenizer: Any) -> list[Opened]:
     """The items of every suite of the recipe. They are read before anything is spent.
 
-    Raises DataError for a file in an unknown shape or without references, UserError for items that were trained.
+    Raises DataError for a file in an unknown shape or without references, UserError for items that were trained and
+    for a metric that does not fit.
     """
     return [_open(suite, run, tokenizer) for suite in run.recipe.evaluate.suites]
 
@@ -122,6 +123,8 @@ def _rows(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
             f"`kind: {suite.kind}` needs {'plain text' if suite.kind == 'text' else 'a reference response'} for each; "
             f"name the columns with `map`."
         )
+    if suite.kind == "answers":
+        metrics_of(rows, suite.metric)  # one that does not fit is told before anything is spent
     return rows, rows, f"{left:,} have nothing to measure and are left out." if left else ""
 
 
