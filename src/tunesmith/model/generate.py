@@ -140,6 +140,8 @@ def batches(
     A step reads all weights once, and of each row as many columns of the cache as the longest has. So short prompts
     stay with long ones as long as their padding costs less than another reading of the weights: the cuts are those for
     which the sum of both is least. The longest come first: if memory does not suffice, that shows at once.
+
+    lengths, limits: each row's prompt and new tokens at most. most_rows, most_tokens: as `generate` takes them.
     """
     waiting = sorted((row for row, limit in enumerate(limits) if limit > 0), key=lambda row: lengths[row])
     widths = [lengths[row] + max(limits) for row in waiting]
@@ -158,10 +160,17 @@ def batches(
 
 def _step_columns(model: PreTrainedModel) -> float:
     """How many columns of the cache can be read in the time that a step takes beside them, by the bytes of both."""
-    config = causal_model(model).config.get_text_config()
-    layers, heads = config.num_hidden_layers, getattr(config, "num_attention_heads", None) or 1  # none in Mamba
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    column: int = 2 * layers * (getattr(config, "num_key_value_heads", None) or heads) * size * model.dtype.itemsize
+    inner = causal_model(model)
+    config, width = inner.config.get_text_config(), inner.get_input_embeddings().weight.shape[-1]
+
+    def known(name: str, otherwise: int) -> int:
+        """What the configuration says, if it says one number for all layers; there are others, and Mamba's."""
+        value = getattr(config, name, None)
+        return value if isinstance(value, int) else otherwise
+
+    layers, heads = known("num_hidden_layers", 1), known("num_attention_heads", 1)
+    size, shared = known("head_dim", width // heads), known("num_key_value_heads", heads)
+    column: float = 2 * layers * shared * size * model.dtype.itemsize
     weights: int = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     starting: float = layers * _STARTING.get(model.device.type, _STARTING["cuda"])
     return (weights + starting) / column
