@@ -89,7 +89,7 @@ def verdict(scores: Sequence[Level], losses: Sequence[Level], lost: Forgetting |
     amount = _score_sentence if scores else _loss_sentence
     sentences = [amount(decisive[0], evaluation)]
     sentences.append(lost.sentence if lost else "What the model forgot was not measured.")
-    cautions = _cautions(decisive, few=not scores) + _warnings(evaluation)
+    cautions = _cautions(decisive) + _warnings(evaluation)
     return Verdict(word, word.lower(), rest + ".", sentences, cautions)
 
 
@@ -119,18 +119,13 @@ def _loss_sentence(level: Level, evaluation: Fields) -> str:
     )
 
 
-def _cautions(decisive: Sequence[Level], *, few: bool) -> list[str]:
-    """What a glance at the overall numbers would hide.
-
-    few: also which levels have few items. Of answers the comparison's own warnings tell that, of losses they don't.
-    """
+def _cautions(decisive: Sequence[Level]) -> list[str]:
+    """What a glance at the overall numbers would hide. Few items are told by the comparison's own warnings."""
     said = []
     for level in decisive:
         hurt = [f"{row.name} ({_gain(row)})" for row in level.clusters.rows if row.judgement == "worse"]
         if hurt:
             said.append(f"Worse than the base on {level.title.lower()}: {listed(hurt[:5])}.")
-        if few and level.overall.few:
-            said.append(f"Only {counted(level.overall.n, 'item')} on {level.title.lower()}: the intervals are rough.")
     tasks = [(row, level) for level in decisive for row in level.tasks.rows if row.judgement == "worse"]
     if tasks:
         row, level = min(tasks, key=lambda pair: pair[0].gain)
