@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunesmith.report.comparison import METRICS, Estimate, Judgement, Level, Row, judge
 from tunesmith.report.load import Fields, at, count, fields_at, number
-from tunesmith.report.words import change, counted, decimal, listed, percent, points, relative, sentence, spaced, whole
+from tunesmith.report.words import change, decimal, listed, percent, points, relative, sentence, spaced, whole
 
 
 @dataclass(frozen=True)
