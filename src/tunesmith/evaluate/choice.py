@@ -18,8 +18,7 @@ from tunesmith.base.conversation import Message
 from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.progress import progress
 from tunesmith.data.sources.messages import Rejected
-from tunesmith.data.sources.read import labels_of_files, source_files
-from tunesmith.data.sources.records import read_records
+from tunesmith.data.sources.read import records_of
 from tunesmith.model.generate import CACHE_TOKENS, new_tokens_limit
 from tunesmith.model.likelihood import Likelihood, likelihoods
 from tunesmith.model.parts import causal_model
@@ -200,12 +199,7 @@ def read_choices(name: str, path: Path | str) -> list[ChoiceItem]:
     letter, A being the first). Raises DataError at the first record of another shape: what is left out unseen would
     make the figure one of other items.
     """
-    files = source_files(path)
-    items = [
-        _read(f"{name}:{label}{record.number}", record.value)
-        for file, label in zip(files, labels_of_files(files), strict=True)
-        for record in read_records(file)
-    ]
+    items = [_read(f"{name}:{label}{record.number}", record.value) for _, label, record in records_of(path)]
     if not items:
         raise DataError(f"{path} holds no items, so nothing would be measured. Check the path.")
     return items

@@ -16,8 +16,7 @@ import numpy as np
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
 from tunesmith.data.sources.messages import Rejected
-from tunesmith.data.sources.read import labels_of_files, source_files
-from tunesmith.data.sources.records import read_records
+from tunesmith.data.sources.read import records_of
 from tunesmith.evaluate.answers import Answer, Style, respond
 from tunesmith.evaluate.intervals import paired_bootstrap, score_interval
 from tunesmith.evaluate.verifiable import CHECKS, Arguments, follows
@@ -99,24 +98,22 @@ def read_instructions(name: str, path: str) -> list[InstructionItem]:
     Raises DataError naming the item that is in another shape, has an unknown instruction, or lacks an argument.
     """
     found: list[InstructionItem] = []
-    files = source_files(path)
-    for file, label in zip(files, labels_of_files(files), strict=True):
-        for record in read_records(file):
-            value = {} if isinstance(record.value, Rejected) or not isinstance(record.value, dict) else record.value
-            key = value.get("key")
-            item = _item(value, f"{name}:{label}{record.number}" if key is None else f"{label}{key}")
-            if item is None:
-                raise DataError(
-                    f"{file}, item {record.number}: no prompt with instructions. Each item needs `prompt`, a text, "
-                    f"`instruction_id_list`, ids of instructions, and `kwargs`, as many objects with their arguments, "
-                    f'as in {{"key": 1, "prompt": "Name five fish. No commas.", "instruction_id_list": '
-                    f'["punctuation:no_comma"], "kwargs": [{{}}]}}.'
-                )
-            try:
-                verify(item, "any response")
-            except (DataError, ValueError, TypeError) as error:
-                raise DataError(f"{file}, item {record.number}: {error}") from error
-            found.append(item)
+    for file, label, record in records_of(path):
+        value = {} if isinstance(record.value, Rejected) or not isinstance(record.value, dict) else record.value
+        key = value.get("key")
+        item = _item(value, f"{name}:{label}{record.number}" if key is None else f"{label}{key}")
+        if item is None:
+            raise DataError(
+                f"{file}, item {record.number}: no prompt with instructions. Each item needs `prompt`, a text, "
+                f"`instruction_id_list`, ids of instructions, and `kwargs`, as many objects with their arguments, "
+                f'as in {{"key": 1, "prompt": "Name five fish. No commas.", "instruction_id_list": '
+                f'["punctuation:no_comma"], "kwargs": [{{}}]}}.'
+            )
+        try:
+            verify(item, "any response")
+        except (DataError, ValueError, TypeError) as error:
+            raise DataError(f"{file}, item {record.number}: {error}") from error
+        found.append(item)
     if not found:
         raise DataError(f"{path} holds no prompt with instructions. Check the path.")
     return found

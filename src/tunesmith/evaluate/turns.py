@@ -9,8 +9,7 @@ from typing import Any
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError
 from tunesmith.data.sources.messages import Rejected
-from tunesmith.data.sources.read import labels_of_files, source_files
-from tunesmith.data.sources.records import read_records
+from tunesmith.data.sources.read import records_of
 from tunesmith.evaluate.answers import Response, Style, respond
 
 
@@ -35,20 +34,18 @@ def read_questions(name: str, path: str) -> list[Question]:
     Raises DataError naming the line that is in another shape.
     """
     found: list[Question] = []
-    files = source_files(path)
-    for file, label in zip(files, labels_of_files(files), strict=True):
-        for record in read_records(file):
-            turns = record.value.get("turns") if isinstance(record.value, dict) else None
-            if isinstance(record.value, Rejected) or not _are_texts(turns):
-                raise DataError(
-                    f"{file}, item {record.number}: no question. Each needs `turns`, a list of texts that are asked "
-                    f'one after the other, as in {{"question_id": 1, "turns": ["Write ...", "Now shorten it."]}}.'
-                )
-            given = record.value.get("reference") or ()
-            references = tuple(given) if _are_texts(given) else ()
-            given_id = record.value.get("question_id")
-            id = f"{name}:{label}{record.number}" if given_id is None else f"{label}{given_id}"
-            found.append(Question(id, tuple(turns or ()), str(record.value.get("category") or ""), references))
+    for file, label, record in records_of(path):
+        turns = record.value.get("turns") if isinstance(record.value, dict) else None
+        if isinstance(record.value, Rejected) or not _are_texts(turns):
+            raise DataError(
+                f"{file}, item {record.number}: no question. Each needs `turns`, a list of texts that are asked "
+                f'one after the other, as in {{"question_id": 1, "turns": ["Write ...", "Now shorten it."]}}.'
+            )
+        given = record.value.get("reference") or ()
+        references = tuple(given) if _are_texts(given) else ()
+        given_id = record.value.get("question_id")
+        id = f"{name}:{label}{record.number}" if given_id is None else f"{label}{given_id}"
+        found.append(Question(id, tuple(turns or ()), str(record.value.get("category") or ""), references))
     if not found:
         raise DataError(f"{path} holds no question. Check the path.")
     return found

@@ -14,8 +14,7 @@ from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.files import write_json
 from tunesmith.base.progress import say, track
 from tunesmith.base.random import seed_of
-from tunesmith.data.sources.read import read_source, source_files
-from tunesmith.data.sources.records import read_records
+from tunesmith.data.sources.read import read_source, records_of
 from tunesmith.evaluate.diagnose import MOST_COMPARED, Logged, diagnose
 from tunesmith.model.load import load_tokenizer
 from tunesmith.recipe import load_recipe
@@ -80,12 +79,11 @@ def read_log(path: Path, failed: str | None = None) -> tuple[list[Logged], str]:
 def _columns(path: Path) -> list[str]:
     """The columns that any row has: some logs name a failure only where there is one."""
     columns: dict[str, None] = {}
-    for file in source_files(path):
-        for record in read_records(file):
-            if isinstance(record.value, dict):
-                columns |= dict.fromkeys(record.value)
-            elif not columns:
-                raise DataError(f"{file}, item {record.number}: no row with columns, so there is nothing to diagnose.")
+    for file, _, record in records_of(path):
+        if isinstance(record.value, dict):
+            columns |= dict.fromkeys(record.value)
+        elif not columns:
+            raise DataError(f"{file}, item {record.number}: no row with columns, so there is nothing to diagnose.")
     return list(columns)
 
 

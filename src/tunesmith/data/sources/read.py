@@ -348,6 +348,14 @@ def labels_of_files(files: Sequence[Path]) -> list[str]:
     return [f"{file.relative_to(shared).as_posix()}:" for file in files]
 
 
+def records_of(path: Path | str) -> Iterator[tuple[Path, str, Record]]:
+    """Every record of a file, folder or glob, with its file and what `labels_of_files` says of that."""
+    files = source_files(path)
+    for file, label in zip(files, labels_of_files(files), strict=True):
+        for record in read_records(file):
+            yield file, label, record
+
+
 def _data_files(folder: Path) -> list[Path]:
     found = (file for file in folder.rglob("*") if file.is_file() and file_kind(file))
     own = (file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
