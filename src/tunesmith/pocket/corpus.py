@@ -11,21 +11,9 @@ from random import Random
 
 from tunesmith.base.random import python_stream
 from tunesmith.pocket import lessons
+from tunesmith.pocket.number_scenes import Collection, Prices, Purchase, Weather
 from tunesmith.pocket.questions import Question, about_scene, facts_of, say_fact
-from tunesmith.pocket.scenes import (
-    EVENT_PLACES,
-    SCENES,
-    Collection,
-    Handover,
-    Notice,
-    Prices,
-    Purchase,
-    Review,
-    Scene,
-    Search,
-    Trip,
-    Weather,
-)
+from tunesmith.pocket.scenes import EVENT_PLACES, SCENES, Handover, Notice, Review, Scene, Search, Trip
 from tunesmith.pocket.world import (
     ANIMALS,
     COLOURS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from tunesmith.pocket.scenes import Collection, Handover, Notice, Prices, Purchase, Review, Scene, Search, Trip, Weather
+from tunesmith.pocket.number_scenes import Collection, Prices, Purchase, Weather
+from tunesmith.pocket.scenes import Handover, Notice, Review, Scene, Search, Trip
 from tunesmith.pocket.world import (
     ANIMALS,
     RESIDENTS,

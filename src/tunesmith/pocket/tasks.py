@@ -18,8 +18,9 @@ from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.random import python_stream, seed_of
 from tunesmith.pocket import lessons
 from tunesmith.pocket.corpus import claim_about
+from tunesmith.pocket.number_scenes import Collection, Prices, Purchase, Weather
 from tunesmith.pocket.questions import Question, about_scene, facts_of
-from tunesmith.pocket.scenes import Collection, Handover, Notice, Prices, Purchase, Review, Search, Trip, Weather
+from tunesmith.pocket.scenes import Handover, Notice, Review, Search, Trip
 from tunesmith.pocket.world import (
     NUMBER_WORDS,
     OPPOSITES,
