@@ -8,11 +8,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tunesmith.base.conversation import Conversation
 
 IN_MEMORY = 100_000  # rows; those beyond are written to the file
+
+
+class Labelled(Protocol):
+    """What a split has to know of a row: a `Conversation`, or a `RowLabel` that stands for one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def phrasing(self) -> str: ...
+    @property
+    def item(self) -> str: ...
+    @property
+    def prompt_key(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
