@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tiny import tiny_llama
 
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.evaluate import answers as module
@@ -94,6 +95,26 @@ def test_a_real_model_answers_the_same_twice(model: Any, tokenizer: Any, style: 
     assert once == answer(model, tokenizer, LEVELS, style=style, max_new_tokens=12)
     alone = [answer(model, tokenizer, {"x": [row]}, style=style, max_new_tokens=12)[0].response for row in ROWS]
     assert [a.response for a in once] == alone
+
+
+@pytest.mark.parametrize("style", ["chat", "plain"])
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(beams=2)])
+def test_a_prompt_that_fills_the_context_is_told_from_an_answer_without_an_end(
+    tokenizer: Any, style: Any, decoding: Decoding
+) -> None:
+    short = tiny_llama(len(tokenizer), max_position_embeddings=96).eval()
+
+    def tokens(prompt: str) -> int:
+        (message,) = ask("", prompt, "-").prompt
+        ids = prompt_ids([message], tokenizer) if style == "chat" else tokenizer(plain_prompt([message]))["input_ids"]
+        return len(ids) + (style == "plain" and tokenizer.bos_token_id not in ids)
+
+    around = tokens("")
+    rows = [ask(str(room), "x" * (96 - around - room), "Paris") for room in (-9, 0, 1, 40)]
+    assert [tokens(row.prompt[0].content) for row in rows] == [105, 96, 95, 56]
+    found = answer(short, tokenizer, {"new_items": rows}, style=style, max_new_tokens=8, decoding=decoding)
+    assert [one.filled for one in found] == [96, 96, 0, 0]
+    assert [(one.response, one.score, one.stopped, one.tokens) for one in found[:2]] == [("", 0.0, False, 0)] * 2
 
 
 def test_sample_is_seeded_nested_and_answerable() -> None:

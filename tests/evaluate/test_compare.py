@@ -94,6 +94,31 @@ def test_answers_that_do_not_stop_are_said() -> None:
     assert "6 of the tuned model's 6 answers did not end" in compare(endless)["warnings"][0]
 
 
+def test_prompts_without_room_for_an_answer_are_counted_and_said() -> None:
+    """Rows 1 and 4 can't be answered by chat, row 4 not by the plain prompt either."""
+
+    def full(who: str, rows: set[int]) -> list[Answer]:
+        changes = {"filled": 2048, "stopped": False, "tokens": 0, "score": 0.0}
+        return [replace(one, **changes) if place in rows else one for place, one in enumerate(GIVEN[who])]
+
+    found = compare(
+        {"base_chat": full("base_chat", {1, 4}), "base_plain": full("base_plain", {4}), "tuned": full("tuned", {1, 4})}
+    )
+    levels = found["generation"]["levels"]
+    assert {name: level["overall"]["unanswered"] for name, level in levels.items()} == {
+        "new_items": 1,
+        "new_clusters": 1,
+    }
+    assert {name: task["unanswered"] for name, task in levels["new_items"]["tasks"].items()} == {"blue": 1, "red": 0}
+    assert found["warnings"][0] == (
+        "1 of 4 prompts of new items and 1 of 2 prompts of new clusters fill the context of 2,048 tokens and could not "
+        "be answered (base chat 2, base plain 1, tuned 2); they score 0: shorten them or take a base with a longer "
+        "context. The first is s:1."
+    ), "and that is not told as answers without an end"
+    alike = compare({who: full(who, {0}) for who in GIVEN})
+    assert "could not be answered; they score 0" in alike["warnings"][0]
+
+
 def test_few_items_are_said() -> None:
     (warning,) = compare(GIVEN)["warnings"]
     assert "fewer than 30 items" in warning and "new items (2 items), new clusters (1 items)." in warning

@@ -28,6 +28,7 @@ class Answer:
 
     item: what the row was made from; rows of one item are not independent. prompt: as a person reads it.
     stopped: the model ended the answer itself, rather than the limit of new tokens. tokens: how many it generated.
+    filled: the model's context, in tokens, if the prompt leaves no room in it for even one more; else 0.
     """
 
     row: str
@@ -42,6 +43,7 @@ class Answer:
     score: float
     stopped: bool
     tokens: int
+    filled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +154,12 @@ def scored(answers: Sequence[Answer], models: Mapping[str, ModelScores] | None =
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a model wrote. stopped: it ended by itself, rather than at the limit of new tokens. tokens: how many."""
+    """What a model wrote; stopped, tokens and filled as of `Answer`."""
 
     text: str
     stopped: bool
     tokens: int
+    filled: int = 0
 
 
 def respond(
@@ -196,7 +199,8 @@ def respond(
         limit = new_tokens_limit(model, len(ids[index]), max_new_tokens)
         ended = len(tokens) < limit or (cut is not None and cut(index, tokens))
         text = cut.text(index, tokens) if cut else _text(tokenizer, tokens).strip()
-        responses.append(Response(text, ended, len(tokens)))
+        filled = 0 if limit else model.config.get_text_config().max_position_embeddings
+        responses.append(Response(text, ended, len(tokens), filled))
     return responses
 
 
@@ -214,6 +218,7 @@ def _unscored(row: Conversation, level: str, metric: str, response: Response) ->
         score=0.0,
         stopped=response.stopped,
         tokens=response.tokens,
+        filled=response.filled,
     )
 
 

@@ -24,6 +24,7 @@ SEVERAL = "several"  # rows of several metrics
 
 T = TypeVar("T")
 Together = Mapping[str, Answer]  # all answers to one row, by who gave them: "base_chat", "base_plain", "tuned"
+Filled = Mapping[str, int]  # of one prompt, the context that it fills, or 0, by who was asked; see `Answer.filled`
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def compare(
     max_rise: how much bits per byte may rise, relative to the base, for forgetting to be `held`; None: no limit.
     """
     rows_answered = together(answers)
+    by_level = _grouped(rows_answered, lambda row: row["tuned"].level)
     metrics = {row["tuned"].metric for row in rows_answered}
     levels = {
         level: {
@@ -70,7 +72,7 @@ def compare(
             "clusters": _by(rows, lambda row: row["tuned"].cluster, lambda part: score_row(part, seed)),
             "tasks": _by(rows, lambda row: row["tuned"].task, lambda part: score_row(part, seed)),
         }
-        for level, rows in _grouped(rows_answered, lambda row: row["tuned"].level).items()
+        for level, rows in by_level.items()
     }
     loss = {
         level: {
@@ -84,7 +86,11 @@ def compare(
         "generation": {"metric": metrics.pop() if len(metrics) == 1 else "auto", "levels": levels},
         "loss": loss,
         "forgetting": forgetting,
-        "warnings": [*unstopped(answers.get("tuned", ()), "evaluate.max_new_tokens"), *_few(levels, loss, forgetting)],
+        "warnings": [
+            *unstopped(answers.get("tuned", ()), "evaluate.max_new_tokens"),
+            *unanswered({f"prompts of {_spaced(level)}": filled(rows) for level, rows in by_level.items()}),
+            *_few(levels, loss, forgetting),
+        ],
     }
 
 
@@ -119,6 +125,7 @@ def score_row(rows: Sequence[Together], seed: int) -> dict[str, Any]:
         "n": len(rows),
         "items": len(set(items)),
         "metric": metric,
+        "unanswered": sum(any(prompt.values()) for _, prompt in filled(rows)),
         "base": {who.removeprefix("base_"): _fields(means[who]) for who in styles},
         "tuned": _fields(means["tuned"]),
         "difference": _fields(paired_interval(counts[best], counts["tuned"], score, items, seed=seed)),
@@ -170,12 +177,37 @@ def is_within(worse: float, limit: float | None) -> bool:
 
 def unstopped(tuned: Sequence[Answer], key: str) -> list[str]:
     """A warning where many answers did not end. key: of the recipe, what limits them."""
-    endless = sum(not answer.stopped for answer in tuned)
+    endless = sum(not answer.stopped and not answer.filled for answer in tuned)
     if endless <= UNSTOPPED * len(tuned):
         return []
     return [
         f"{endless} of the tuned model's {len(tuned)} answers did not end by themselves: they reached the limit of new "
         f"tokens or the end of the context. If answers may be that long, raise {key}."
+    ]
+
+
+def filled(rows: Sequence[Together]) -> list[tuple[str, Filled]]:
+    """The context that each row's prompt fills, as `unanswered` takes it."""
+    return [(row["tuned"].row, {who: answer.filled for who, answer in row.items()}) for row in rows]
+
+
+def unanswered(asked: Mapping[str, Sequence[tuple[str, Filled]]], so: str = "score 0") -> list[str]:
+    """A warning where prompts left no room for an answer.
+
+    asked: prompts with their names, by what they are called together. so: what comes of no answer.
+    """
+    full = {what: [prompt for prompt in prompts if any(prompt[1].values())] for what, prompts in asked.items()}
+    found = [prompt for prompts in full.values() for prompt in prompts]
+    if not found:
+        return []
+    said = [f"{len(full[what]):,} of {len(prompts):,} {what}" for what, prompts in asked.items() if full[what]]
+    counts = {who: sum(prompt[who] > 0 for _, prompt in found) for who in found[0][1]}
+    differ = f" ({', '.join(f'{_spaced(who)} {count:,}' for who, count in counts.items())})"
+    context = max(max(prompt.values()) for _, prompt in found)
+    return [
+        f"{' and '.join(said)} fill the context of {context:,} tokens and could not be answered"
+        f"{differ if len(set(counts.values())) > 1 else ''}; they {so}: shorten them or take a base with a longer "
+        f"context. The first is {found[0][0]}."
     ]
 
 
@@ -185,14 +217,14 @@ def _few(
     """A warning that tells of levels, and of how many clusters of the others, whose intervals stand on few items."""
     said: list[str] = []
     for name, level in levels.items():
-        words, items = name.replace("_", " "), level["overall"]["items"]
+        words, items = _spaced(name), level["overall"]["items"]
         few = sum(row["items"] < FEW_ITEMS for row in level["clusters"].values())
         if items < FEW_ITEMS:
             said.append(f"{words} ({items:,} items)")
         elif few:
             said.append(f"{few:,} of {len(level['clusters']):,} clusters of {words}")
     few_rows = [(name, level["overall"]["items"]) for name, level in loss.items()]
-    said += [f"losses of {name.replace('_', ' ')} ({items:,} items)" for name, items in few_rows if items < FEW_ITEMS]
+    said += [f"losses of {_spaced(name)} ({items:,} items)" for name, items in few_rows if items < FEW_ITEMS]
     if forgetting and forgetting["documents"] < FEW_ITEMS:
         said.append(f"plain text ({forgetting['documents']:,} documents)")
     if not said:
@@ -212,6 +244,10 @@ def item_row(answers: Together) -> dict[str, Any]:
         "scores": {who: answer.score for who, answer in answers.items()},
         "stopped": {who: answer.stopped for who, answer in answers.items()},
     }
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _grouped(rows: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:

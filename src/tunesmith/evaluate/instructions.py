@@ -153,6 +153,7 @@ def answer_instructions(
             score=float(all(verify(item, response.text).strict)),
             stopped=response.stopped,
             tokens=response.tokens,
+            filled=response.filled,
         )
         for item, response in zip(items, responses, strict=True)
     ]

@@ -15,6 +15,8 @@ from tunesmith.base.files import write_json, write_text
 from tunesmith.evaluate.answers import Answer
 from tunesmith.evaluate.compare import (
     FEW_ITEMS,
+    Filled,
+    filled,
     forgetting_row,
     is_within,
     item_row,
@@ -22,6 +24,7 @@ from tunesmith.evaluate.compare import (
     loss_rows,
     score_row,
     together,
+    unanswered,
     unstopped,
 )
 from tunesmith.evaluate.language import Losses, TextBits
@@ -78,7 +81,9 @@ def compare_suite(
     """
     if tuned.turns:
         asked = tuned.turns[next(iter(tuned.turns))]
-        return {"kind": kind, "n": len(asked), "guard": None, "held": True, "worse": 0.0, "warnings": []}
+        warnings = unanswered({"turns": _turns_filled(base.turns | tuned.turns)}, so="are kept without an answer")
+        return {"kind": kind, "n": len(asked), "guard": None, "held": True, "worse": 0.0, "warnings": warnings}
+    answers = together(base.answers | tuned.answers)
     if tuned.losses and base.losses:
         found = loss_row(loss_rows({"": rows}, base.losses, tuned.losses), seed)
         worse = found["difference"]["mean"] / found["base"] if found["base"] else 0.0
@@ -86,15 +91,25 @@ def compare_suite(
         found = forgetting_row(base.text, tuned.text, guard, seed)
         found["n"], worse = found["documents"], found["rise"]
     else:
-        answers = together(base.answers | tuned.answers)
         found = score_row(answers, seed)
         metrics = sorted({row["tuned"].metric for row in answers})
         found["metric"], worse = " and ".join(metrics), -found["difference"]["mean"]
     items = found.get("items", found["n"])  # several rows of one item are one
     few = [f"Only {items} items: intervals this wide settle little."] if items < FEW_ITEMS else []
-    warnings = [*few, *unstopped(tuned.answers.get("tuned", ()), "max_new_tokens of this suite")]
+    endless = unstopped(tuned.answers.get("tuned", ()), "max_new_tokens of this suite")
+    warnings = [*few, *endless, *unanswered({"prompts": filled(answers)})]
     held = is_within(worse, guard)
     return found | {"kind": kind, "worse": worse, "guard": guard, "held": held, "warnings": warnings}
+
+
+def _turns_filled(turns: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, Filled]]:
+    """Of each turn of each question the context that its prompt fills, which runs of older versions did not keep."""
+    found: list[tuple[str, Filled]] = []
+    for asked in zip(*turns.values(), strict=True):
+        filled = [one.get("filled") or [0] * len(one["turns"]) for one in asked]
+        for turn, given in enumerate(zip(*filled, strict=True), 1):
+            found.append((f"turn {turn} of {asked[0]['question_id']}", dict(zip(turns, given, strict=True))))
+    return found
 
 
 def write_suite(folder: Path, summary: Mapping[str, Any], base: Examined, tuned: Examined) -> None:

@@ -87,4 +87,5 @@ def _told(question: Question, answers: list[Response]) -> dict[str, Any]:
         "references": list(question.references),
         "answers": [answer.text for answer in answers],
         "stopped": [answer.stopped for answer in answers],
+        "filled": [answer.filled for answer in answers],
     }
