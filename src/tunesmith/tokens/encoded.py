@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Span = tuple[int, int, int]  # message, start, end
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
@@ -22,7 +24,7 @@ class Encoded:
 
     ids: NDArray[np.int32]
     supervised: NDArray[np.bool_]
-    turns: tuple[tuple[int, int, int], ...] = ()
+    turns: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.ids.dtype == np.int32 and self.supervised.dtype == np.bool_, (
@@ -32,7 +34,7 @@ class Encoded:
         assert not self.supervised[:1].any(), "the first token of a sequence can't be supervised"
 
     @classmethod
-    def from_spans(cls, ids: list[int] | NDArray[np.int32], turns: tuple[tuple[int, int, int], ...]) -> Encoded:
+    def from_spans(cls, ids: list[int] | NDArray[np.int32], turns: tuple[Span, ...]) -> Encoded:
         """A sequence whose supervised tokens are exactly those of `turns`."""
         array = np.asarray(ids, dtype=np.int32)
         supervised = np.zeros(len(array), dtype=np.bool_)

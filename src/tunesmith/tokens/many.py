@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tunesmith.base.conversation import Conversation
 from tunesmith.base.errors import SupervisionError
 from tunesmith.base.parallel import map_chunks
-from tunesmith.tokens.encoded import Encoded
-from tunesmith.tokens.supervise import NOTHING, Outcome, Remarks, Row, Rules, Span, Supervisor
+from tunesmith.tokens.encoded import Encoded, Span
+from tunesmith.tokens.supervise import NOTHING, Outcome, Remarks, Row, Rules, Supervisor
 from tunesmith.tokens.tokenise import Tokenise, bulk
 
 CONVERSATIONS_AT_ONCE = 256

@@ -5,35 +5,27 @@ tokenised as one string, as a server does it; the answer's are those that follow
 turn before it if its prompt starts with that sequence, token by token; a template that rewrites history (drops earlier
 reasoning, moves the system prompt) thus gives such turns sequences of their own.
 
-`_turn_by_turn` is that definition, and tokenises every prompt. `_at_once` gives the same sequences from one
-tokenisation of each conversation. It rests on one property of tokenizers: text is split at added tokens before anything
-else, so what stands before one and what follows it don't touch each other's tokens. A conversation whose prompts it
-can't prove in this way is left to the definition.
+`_turn_by_turn` is that definition, and tokenises every prompt. `OnePass` gives the same sequences from one tokenisation
+of each conversation; one whose prompts it can't prove is left to the definition.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
-
 from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import SupervisionError, UserError
-from tunesmith.tokens.encoded import Encoded
+from tunesmith.tokens.encoded import Encoded, Span
+from tunesmith.tokens.one_pass import OnePass
 from tunesmith.tokens.rendering import AnyMessage, any_of, field_of
 from tunesmith.tokens.seq2seq import continuations
 from tunesmith.tokens.tokenise import Ids, Tokenise, by_tokenizer
 from tunesmith.tokens.turns import SpecialTokens, Supervise, Tools, Turn, TurnReader, check_no_special
 
-LONGEST_KEPT_HEAD = 128
-"""Characters. The tokens of longer heads are not worth remembering: they hold a user's text."""
-
 TooLong = Literal["drop", "oldest_turns"]
-Span = tuple[int, int, int]
 Outcome = tuple[Encoded, ...] | SupervisionError
 
 
@@ -166,25 +158,6 @@ class Row(NamedTuple):
         return Row([self.messages[index] for index in kept], self.tools, chosen, [origins[index] for index in kept])
 
 
-class _Chain(NamedTuple):
-    """Turns of one conversation that share a sequence, as text; the text is that of the last.
-
-    marks: the added tokens in it, (text, end). heads: each turn's prompt from the last of its added tokens on, or from
-        the beginning if it has none.
-    """
-
-    turns: list[Turn]
-    marks: list[tuple[str, int]]
-    heads: list[str]
-
-    @property
-    def text(self) -> str:
-        return self.turns[-1].text
-
-    def marks_before(self, end: int) -> int:
-        return bisect_right(self.marks, end, key=lambda mark: mark[1])
-
-
 class Supervisor:
     """Encodes rows; what it has to know about tokenizer and template is found once.
 
@@ -198,12 +171,8 @@ class Supervisor:
         self._rules = rules
         added = tokenizer.added_tokens_decoder
         self._special = any_of(token.content for token in added.values() if token.special)
-        self._added = any_of(token.content for token in added.values())
         self._id_of = {token.content: id for id, token in added.items()}
-        self._is_added = np.zeros(max(len(tokenizer), *added, 0) + 1, dtype=np.bool_)
-        self._is_added[list(added)] = True
-        self._splits = _splits_text_as_written(tokenizer)
-        self._known_heads: dict[str, Ids] = {}
+        self._one_pass = OnePass(tokenizer, self._tokenise)
         self._reader: TurnReader | None = None
 
     def encode(self, rows: Sequence[Row]) -> list[Outcome]:
@@ -226,7 +195,8 @@ class Supervisor:
                 outcomes[index] = error
         for index, ids in zip(texts, self._tokenise(list(texts.values())), strict=True):
             outcomes[index] = self._chunks(ids)
-        for (index, turns), found in zip(conversations.items(), self._at_once(conversations.values()), strict=True):
+        proven = self._one_pass.encode(conversations.values())
+        for (index, turns), found in zip(conversations.items(), proven, strict=True):
             try:
                 outcomes[index] = self._short_enough(self._separated(found or self._turn_by_turn(turns)))
             except SupervisionError as error:
@@ -258,50 +228,6 @@ class Supervisor:
     def _keeps_special(self, row: Row) -> bool:
         kept = self._rules.special_tokens == "keep_seen"
         return kept and self._reader is not None and self._reader.holds_special(row.messages, row.tools)
-
-    def _at_once(self, conversations: Iterable[list[Turn]]) -> list[tuple[Encoded, ...] | None]:
-        """The sequences of each conversation from one tokenisation of it; None where that proves nothing."""
-        rows = [self._chains(turns) if self._splits else [] for turns in conversations]
-        chains = [chain for row in rows for chain in row]
-        fresh = list({head: None for chain in chains for head in chain.heads if head not in self._known_heads})
-        ids = self._tokenise([chain.text for chain in chains] + fresh)
-        heads = self._known_heads | dict(zip(fresh, ids[len(chains) :], strict=True))
-        self._known_heads = {text: head for text, head in heads.items() if len(text) <= LONGEST_KEPT_HEAD}
-        done = iter([self._sequence(chain, tokens, heads) for chain, tokens in zip(chains, ids, strict=False)])
-        sequences = [[next(done) for _ in row] for row in rows]
-        return [None if None in row else tuple(filter(None, row)) for row in sequences]
-
-    def _chains(self, turns: list[Turn]) -> list[_Chain]:
-        shared: list[list[Turn]] = []
-        for turn in turns:
-            if shared and turn.follows(shared[-1][-1]):
-                shared[-1].append(turn)
-            else:
-                shared.append([turn])
-        return [self._chain(turns) for turns in shared]
-
-    def _chain(self, turns: list[Turn]) -> _Chain:
-        chain = _Chain(turns, [(mark[0], mark.end()) for mark in self._added.finditer(turns[-1].text)], [])
-        for turn in turns:
-            before = chain.marks_before(turn.start)
-            token, end = chain.marks[before - 1] if before else ("", 0)
-            chain.heads.append(turn.text[end - len(token) : turn.start])
-        return chain
-
-    def _sequence(self, chain: _Chain, ids: Ids, heads: Mapping[str, Ids]) -> Encoded | None:
-        """The sequence of a chain, or None if it is not proven to start with each prompt's own tokens."""
-        marks = np.flatnonzero(self._is_added[ids])
-        if ids[marks].tolist() != [self._id_of[token] for token, _ in chain.marks]:
-            return None
-        spans: list[Span] = []
-        for turn, text in zip(chain.turns, chain.heads, strict=True):
-            before, head = chain.marks_before(turn.start), heads[text]
-            last = marks[before - 1] if before else 0
-            start, end = last + len(head), marks[chain.marks_before(len(turn.text)) - 1] + 1
-            if not 0 < start < end or not np.array_equal(ids[last:start], head):
-                return None
-            spans.append((turn.message, int(start), int(end)))
-        return Encoded.from_spans(ids, tuple(spans)) if spans[-1][2] == len(ids) else None
 
     def _turn_by_turn(self, turns: list[Turn]) -> tuple[Encoded, ...]:
         """The definition: each prompt tokenised as a server does it, each answer what follows it."""
@@ -387,14 +313,6 @@ class Supervisor:
         step = len(ids) if self._rules.max_length is None else self._rules.max_length - 1
         chunks = (ids[start : start + step + 1] for start in range(0, len(ids) - 1, step))
         return tuple(Encoded.from_spans(chunk, ((0, 1, len(chunk)),)) for chunk in chunks)
-
-
-def _splits_text_as_written(tokenizer: Any) -> bool:
-    """Whether added tokens are found in the text as it stands, not in normalised text and not as whole words only."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    added = tokenizer.added_tokens_decoder.values()
-    normalises = backend is None or backend.normalizer is not None
-    return not any(token.single_word or (token.normalized and normalises) for token in added)
 
 
 def _or_raise(outcome: Outcome) -> tuple[Encoded, ...]:
