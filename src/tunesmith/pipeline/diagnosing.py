@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -47,6 +48,7 @@ def diagnose_run(run: Path, log: Path, *, failed: str | None = None) -> int:
 def read_log(path: Path, failed: str | None = None) -> tuple[list[Logged], str]:
     """The rows of a log in any format that sources may have, and a sentence about how failures were told.
 
+    A row whose response is empty is a failure whatever its columns say.
     Raises UserError for a column that is not there and for fewer than two rows, DataError for an unreadable log.
     """
     columns = _columns(path)
@@ -55,7 +57,7 @@ def read_log(path: Path, failed: str | None = None) -> tuple[list[Logged], str]:
     bad = failed or next((name for name in FAILED if name in columns), None)
     good = None if bad else next((name for name in SUCCEEDED if name in columns), None)
     wanted = next((name for name in EXPECTED if name in columns), None)
-    source = read_source("log", path)
+    source = read_source("log", path, unanswered=True)
     found = source.rows
     if len(found) < 2:
         why = (
@@ -71,6 +73,8 @@ def read_log(path: Path, failed: str | None = None) -> tuple[list[Logged], str]:
         by = f"{sum(row.failed for row in rows):,} failed, by the column {bad or good}"
     else:
         by = "no column says which failed, so all count as failures (name one with --failed)"
+    if silent := sum(not row.response for row in rows):
+        by += f"; empty responses among the failures: {silent:,}"
     if source.rejected:
         by += f"; {len(source.rejected):,} more rows left out, the first because {source.rejected[0].detail}"
     return rows, by
@@ -90,8 +94,10 @@ def _columns(path: Path) -> list[str]:
 def _logged(row: Conversation, bad: str | None, good: str | None, wanted: str | None) -> Logged:
     instruction = "\n".join(message.content for message in row.prompt if message.role != "system")
     failed = _is_true(row.extra.get(bad)) if bad else not _is_true(row.extra.get(good)) if good else True
+    calls = row.messages[-1].tool_calls
+    response = row.response.strip() or (json.dumps(calls) if calls else "")  # a call of a tool says something
     expected = row.extra.get(wanted) if wanted else None
-    return Logged(row.id, instruction, row.response, "" if expected is None else str(expected), failed)
+    return Logged(row.id, instruction, response, "" if expected is None else str(expected), failed or not response)
 
 
 def _is_true(value: Any) -> bool:

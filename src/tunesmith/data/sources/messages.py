@@ -32,12 +32,16 @@ END_MARKERS = re.compile(
 
 
 class Rejected(Exception):
-    """A row that can't be read: `reason` is the ledger's short word, `detail` the particulars."""
+    """A row that can't be read: `reason` is the ledger's short word, `detail` the particulars.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    messages: the whole conversation where all that it lacks is a last message that says something.
+    """
+
+    def __init__(self, reason: str, detail: str = "", messages: Sequence[Message] = ()) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.messages = tuple(messages)
 
 
 def read_messages(values: Sequence[Any]) -> tuple[Message, ...]:
@@ -87,7 +91,8 @@ def settle(messages: Sequence[Message]) -> tuple[tuple[Message, ...], list[str]]
         raise Rejected("no_instruction", "nothing comes before the response")
     for number, message in enumerate(kept, 1):
         if message.role == "assistant" and not message.content.strip() and not message.tool_calls:
-            raise Rejected("empty_response", f"message {number} of {len(kept)} is the assistant's and says nothing")
+            what = f"message {number} of {len(kept)} is the assistant's and says nothing"
+            raise Rejected("empty_response", what, kept if number == len(kept) else ())
         if message.role == "user" and not message.content.strip():
             raise Rejected("no_instruction", f"message {number} of {len(kept)} is the user's and says nothing")
     return tuple(kept), list(dict.fromkeys(changes))

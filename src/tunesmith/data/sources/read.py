@@ -71,6 +71,7 @@ def read_source(
     phrasings: Phrasings | None = None,
     sample: int | None = None,
     seed: int = 0,
+    unanswered: bool = False,
     into: Callable[[Conversation], object] | None = None,
 ) -> SourceRows:
     """Read a file, a folder, a glob or "hub:owner/name" into conversations.
@@ -80,6 +81,7 @@ def read_source(
     kind: "text" takes plain text only. sample: keep this many readable rows, drawn by `seed` from all of them.
     phrasings: puts the rows into words by prompt templates, whatever their shape; `map` then names labels only, and
     `sample` counts rows of the table, each taken with all that was drawn for it.
+    unanswered: keep rows whose last message is an assistant's that says nothing; they can't be trained, but counted.
     into: takes the kept rows one by one, so that they are never in memory all at once.
 
     Row ids are NAME:LINE in JSONL, CSV and text files, NAME:NUMBER in JSON and Parquet, with the file between when
@@ -91,7 +93,8 @@ def read_source(
             f"source {name}: a sample of {sample} rows leaves nothing to read. Give 1 or more, or leave it out."
         )
     files = source_files(path)
-    reader = _Reader(name, dict(map or {}), shape_named(format) if format else None, cluster, task, kind, phrasings)
+    shape = shape_named(format) if format else None
+    reader = _Reader(name, dict(map or {}), shape, cluster, task, kind, phrasings, unanswered)
     lines = reader.by_line(files)
     # What a sample draws: a row by itself, but of a table all that was made of one of its rows.
     drawn: Iterable[list[Conversation]] = lines if phrasings else ([row] for line in lines for row in line)
@@ -179,6 +182,7 @@ class _Reader:
     task: str
     kind: Kind
     phrasings: Phrasings | None = None
+    unanswered: bool = False
     lines: int = 0
     read: int = 0
     rejected: list[Drop] = field(default_factory=list)
@@ -223,6 +227,8 @@ class _Reader:
             self.read += 1
             part = record.part or (number if len(drafts) > 1 else 0)
             id = f"{line}.{part}" if part else line
+            if isinstance(draft, Rejected) and self.unanswered and draft.messages:
+                draft = Draft(draft.messages)
             if isinstance(draft, Rejected):
                 self.rejected.append(Drop(id, STAGE, draft.reason, draft.detail))
                 continue
