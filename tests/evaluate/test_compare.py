@@ -113,7 +113,7 @@ def test_prompts_without_room_for_an_answer_are_counted_and_said() -> None:
     assert found["warnings"][0] == (
         "1 of 4 prompts of new items and 1 of 2 prompts of new clusters fill the context of 2,048 tokens and could not "
         "be answered (base chat 2, base plain 1, tuned 2); they score 0: shorten them or take a base with a longer "
-        "context. The first is s:1."
+        "context. One of them is s:1."
     ), "and that is not told as answers without an end"
     alike = compare({who: full(who, {0}) for who in GIVEN})
     assert "could not be answered; they score 0" in alike["warnings"][0]

@@ -43,7 +43,7 @@ def test_prompts_without_room_for_an_answer_are_counted_and_said() -> None:
     assert found["unanswered"] == 3
     assert found["warnings"] == [
         "3 of 100 prompts fill the context of 512 tokens and could not be answered; they score 0: shorten them or take "
-        "a base with a longer context. The first is s:0."
+        "a base with a longer context. One of them is s:0."
     ]
 
 
@@ -58,7 +58,8 @@ def test_turns_without_room_for_an_answer_are_said() -> None:
     (warning,) = compare_suite(base, tuned, kind="questions", guard=None)["warnings"]
     assert warning == (
         "2 of 3 turns fill the context of 512 tokens and could not be answered (base chat 1, base plain 0, tuned 2); "
-        "they are kept without an answer: shorten them or take a base with a longer context. The first is turn 2 of q0."
+        "they are kept without an answer: shorten them or take a base with a longer context. One of them is turn 2 of "
+        "q0."
     )
 
 

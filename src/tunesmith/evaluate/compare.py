@@ -207,7 +207,7 @@ def unanswered(asked: Mapping[str, Sequence[tuple[str, Filled]]], so: str = "sco
     return [
         f"{' and '.join(said)} fill the context of {context:,} tokens and could not be answered"
         f"{differ if len(set(counts.values())) > 1 else ''}; they {so}: shorten them or take a base with a longer "
-        f"context. The first is {found[0][0]}."
+        f"context. One of them is {found[0][0]}."
     ]
 
 
