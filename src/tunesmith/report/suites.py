@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from tunesmith.report.comparison import Judgement, Row, judge, loss_row, score_row
+from tunesmith.report.comparison import STYLES, Judgement, Row, judge, loss_row, score_row
 from tunesmith.report.load import Fields, at, count, fields_at, number
 from tunesmith.report.verdict import Forgetting, forgetting_of
-from tunesmith.report.words import decimal, percent, relative, sentence
+from tunesmith.report.words import clipped, decimal, percent, relative, sentence, spaced
 
 EXPLAINED = {
     "answers": "Answers compared with references",
@@ -25,6 +26,8 @@ RATES = {
     "instruction_strict": "strict, by instruction",
     "instruction_loose": "loose, by instruction",
 }
+FEW_KINDS = 8  # of instructions: as many are shown at once
+NOTE_LENGTH = 400
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class SuiteRow:
     """One suite. row: scores or losses; text: bits per byte; neither for questions, which are only kept.
 
     rates: of verified instructions, how often they are followed besides the suite's own score, which `rate` names.
+    kinds: of each kind of instruction, how often it is strictly followed, without intervals; worst first.
     guard: how much worse it may get; held: whether it is no worse. notes: what to know of its items, in sentences.
     """
 
@@ -41,6 +45,7 @@ class SuiteRow:
     metric: str
     rate: str
     rates: list[Row]
+    kinds: list[Row]
     row: Row | None
     text: Forgetting | None
     guard: float | None
@@ -50,6 +55,10 @@ class SuiteRow:
     @property
     def explanation(self) -> str:
         return EXPLAINED.get(self.kind, self.kind)
+
+    @property
+    def are_kinds_few(self) -> bool:
+        return len(self.kinds) <= FEW_KINDS
 
     @property
     def base(self) -> str:
@@ -101,10 +110,23 @@ def _suite_row(name: str, found: Fields) -> SuiteRow:
     notes += [str(at(found, "left_out"))] if at(found, "left_out") else []
     warnings = at(found, "warnings")
     notes += [sentence(str(warning)) for warning in warnings] if isinstance(warnings, list) else []
+    notes = [clipped(note, NOTE_LENGTH) for note in notes]
     held = at(found, "held") is not False
     metric = str(at(found, "metric") or "").replace("_", " ")
     measured = fields_at(found, "rates")
     rate, *others = RATES if fields_at(measured, next(iter(RATES))) else [""]
     rates = [score_row(RATES[key], fields_at(measured, key)) for key in others]
+    by_kind = fields_at(found, "instructions")
+    kinds = [_kind_row(str(kind), fields_at(by_kind, kind)) for kind in by_kind]
+    kinds.sort(key=lambda row: (row.gain, row.name))
     n, guard = count(found, "n"), number(found, "guard")
-    return SuiteRow(name, kind, n, metric, RATES.get(rate, ""), rates, row, text, guard, held, notes)
+    return SuiteRow(name, kind, n, metric, RATES.get(rate, ""), rates, kinds, row, text, guard, held, notes)
+
+
+def _kind_row(name: str, found: Fields) -> Row:
+    """A kind of instruction, of whose rates only the means were written."""
+    base = {style: mean for style in STYLES if (mean := number(found, f"base_{style}")) is not None}
+    means: dict[str, Any] = {"n": count(found, "n"), "base": {style: {"mean": mean} for style, mean in base.items()}}
+    if base and (tuned := number(found, "tuned")) is not None:
+        means |= {"tuned": {"mean": tuned}, "difference": {"mean": tuned - max(base.values())}}
+    return score_row(spaced(name).replace(":", ": "), means)
