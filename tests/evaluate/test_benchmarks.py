@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tunesmith.base.errors import UserError
 from tunesmith.base.random import python_stream
-from tunesmith.evaluate.benchmarks import BenchmarkResult, run_benchmarks, task_files
+from tunesmith.evaluate.benchmarks import BenchmarkResult, benchmark_items, run_benchmarks, task_files
 from tunesmith.evaluate.choice import ChoiceItem, choose
 from tunesmith.model.load import LoadedModel, load_base
 from tunesmith.pocket import tasks as pocket
@@ -158,11 +158,25 @@ def test_through_the_chat_template_with_examples(
     path = task(tmp_path, CHOICES, rows[:10])
     ours = run_benchmarks(loaded.model, loaded.tokenizer, [path], chat=True, shots=1, limit=8, seed=7)[0]
     seeds = {f"{name}_seed": 7 for name in ("random", "numpy_random", "torch_random", "fewshot_random")}
-    given = {"num_fewshot": 1, "limit": 8, "apply_chat_template": True, "fewshot_as_multiturn": True}
+    drawn = [item.number for item in ours.items]
+    assert len(drawn) == 8 and drawn == sorted(drawn) and drawn != list(range(8)), "not the first, but any"
+    given = {"num_fewshot": 1, "samples": {"our_choices": drawn}, "apply_chat_template": True}
+    given |= {"fewshot_as_multiturn": True}
     reference = theirs(loaded, path, "our_choices", **given, **seeds)
     check(ours, reference)
     prompts = [sample["arguments"][0][0] for sample in sorted(reference["samples"], key=lambda one: one["doc_id"])]
     assert ours.shots == 1 and [item.prompt for item in ours.items] == prompts
+
+
+@pytest.mark.parametrize(("text", "more"), [(CHOICES, {}), (ANSWERS, {"until": "[]", "more": ""}), (TEXTS, {})])
+def test_what_items_ask_is_read_without_what_the_task_puts_around_it(
+    rows: list[dict[str, Any]], tmp_path: Path, text: str, more: dict[str, str]
+) -> None:
+    items = benchmark_items([task(tmp_path, text, rows, **more)], limit=7, seed=3)
+    numbers = [int(item.id.rpartition(":")[2]) for item in items]
+    kind = "text" if text == TEXTS else "question"  # a text that is measured whole has no prompt
+    assert [item.texts for item in items] == [((kind, rows[number]["question"]),) for number in numbers]
+    assert len(set(numbers)) == 7
 
 
 def test_the_files_of_a_task_are_known(tmp_path: Path) -> None:

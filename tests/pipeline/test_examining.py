@@ -5,7 +5,10 @@ import json
 import pytest
 
 from tunesmith.base.errors import DataError, LimitBroken, RecipeError, UserError
+from tunesmith.data.ledger import Ledger
 from tunesmith.pipeline import run
+from tunesmith.pipeline.exporting import placed_rows
+from tunesmith.pipeline.folder import RunFolder
 from tunesmith.report.load import load_run
 from tunesmith.report.suites import suite_rows
 
@@ -142,7 +145,7 @@ def test_choices_and_instructions_are_scored_item_by_item(recipe, files, tmp_pat
 
 @pytest.mark.slow  # importing lm-eval alone takes seconds
 @pytest.mark.filterwarnings("ignore")
-def test_a_task_of_the_harness_is_a_suite(recipe, files, tmp_path):
+def test_a_task_of_the_harness_is_a_suite(recipe, files, tmp_path, capsys):
     pytest.importorskip("lm_eval")
     rows = [{"question": f"Is {n} a number?", "answer": 0} for n in range(5)]
     task = tmp_path / "numbers.yaml"
@@ -153,17 +156,33 @@ dataset_path: json
 dataset_kwargs: {{data_files: {{test: {files("numbers.jsonl", rows)}}}}}
 test_split: test
 output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
+doc_to_text: "Read this. {{{{question}}}} Answer with yes or no:"
 doc_to_target: answer
 doc_to_choice: ["yes", "no"]
 metric_list: [{{metric: acc}}]
 """
     )
-    given = suites({"kind": "benchmark", "task": str(task), "name": "numbers", "guard": 1})
-    assert run(recipe("evaluate.items=0", "evaluate.losses=4", given), tmp_path / "run") == 0
-    found = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]["numbers"]
-    assert found["n"] == 5 and found["metric"] == "acc"
+    given = {"kind": "benchmark", "task": str(task), "name": "numbers", "guard": 1}
+
+    def measured(**more):
+        assert run(recipe("evaluate.items=0", "evaluate.losses=4", suites(given | more)), tmp_path / "run") == 0
+        return json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]["numbers"]
+
+    found = measured()
+    assert found["n"] == 5 and found["metric"] == "acc" and found["trained"] == 0
     files("numbers.jsonl", [row | {"answer": 1} for row in rows])
-    assert run(recipe("evaluate.items=0", "evaluate.losses=4", given), tmp_path / "run") == 0
-    other = json.loads((tmp_path / "run/evaluation/summary.json").read_text())["suites"]["numbers"]
-    assert other["tuned"]["mean"] == pytest.approx(1 - found["tuned"]["mean"]), "changed data is measured again"
+    assert measured()["tuned"]["mean"] == pytest.approx(1 - found["tuned"]["mean"]), "changed data is measured again"
+
+    done = RunFolder.open(tmp_path / "run", recipe())
+    placed = list(placed_rows(done, Ledger.load(done.path / "ledger")))
+    asked = {
+        split: [row.prompt[-1].content for one, row in placed if one == split and row.prompt]
+        for split in ("train", "test")
+    }
+    held_out = next(text for text in asked["test"] if text not in asked["train"])
+    long = next(text for text in asked["train"] if len(text.split()) > 6)
+    files("numbers.jsonl", [*rows, {"question": long, "answer": 0}, {"question": held_out, "answer": 0}])
+    with pytest.raises(UserError, match=r"1 of its 7 items.*numbers:5 in row"):
+        measured()
+    assert measured(allow_trained=True)["trained"] == 1
+    assert "7 items, 1 of them trained on" in capsys.readouterr().err

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.base.errors import DataError, UserError
+from tunesmith.base.random import stream
+from tunesmith.data.duplicates.items import Item, Kind
 from tunesmith.model.generate import CACHE_TOKENS
 
 
@@ -54,19 +56,72 @@ def run_benchmarks(
 
     tasks: names that lm-eval knows, or task files (.yaml), which need no network if their data is local.
     chat: ask through the chat template, with examples as turns. shots: examples before each question; None: the task's
-    own number. limit: at most so many items of each task.
+    own number. limit: at most so many items of each task, drawn at random.
 
     Raises UserError if lm-eval is not installed, a task is unknown, or asks for what can't be done here; DataError if a
     task's data can't be read.
     """
+    manager, loaded = _load(tasks)
+    from lm_eval import simple_evaluate
+
+    from tunesmith.evaluate.harness import Harness
+
+    found = simple_evaluate(
+        model=Harness(model, tokenizer, chat=chat, batch_tokens=batch_tokens, seed=seed),
+        tasks=list(loaded.values()),
+        num_fewshot=shots,
+        samples={name: _drawn(task, limit, seed) for name, task in loaded.items()},
+        bootstrap_iters=0,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+        task_manager=manager,
+        random_seed=seed,
+        numpy_random_seed=seed,
+        torch_random_seed=seed,
+        fewshot_random_seed=seed,
+    )
+    return [_result(name, found) for name in found["samples"]]
+
+
+def benchmark_items(tasks: Sequence[str | Path], *, limit: int | None = None, seed: int = 0) -> list[Item]:
+    """What the items ask that `run_benchmarks` measures, to be looked for in training data. Raises as it does.
+
+    Of an item that is its columns which are in the prompt: what a task puts around them is not the item's own. Where
+    none is (the prompt is made by code, or is the text that is measured), it is every text of the item.
+    """
+    loaded = _load(tasks)[1]
+    return [
+        Item(f"{name}:{number}", _texts(task, task.eval_docs[number]))
+        for name, task in loaded.items()
+        for number in _drawn(task, limit, seed)
+    ]
+
+
+def _texts(task: Any, doc: Any) -> tuple[tuple[Kind, str], ...]:
+    columns = [value for value in doc.values() if isinstance(value, str)] if isinstance(doc, Mapping) else [str(doc)]
+    prompt = task.doc_to_text(doc)
+    asked = [text for text in columns if text and isinstance(prompt, str) and text in prompt]
+    longest = max(asked, key=len, default="")
+    # A short text may be a subject's or a label's name. The longest is what is asked, however short.
+    return tuple(("question" if text == longest else "text", text) for text in dict.fromkeys(asked or columns))
+
+
+def _drawn(task: Any, limit: int | None, seed: int) -> list[int]:
+    """The numbers of the items that are measured, in order."""
+    count = len(task.eval_docs)
+    if limit is None or limit >= count:
+        return list(range(count))
+    numbers = stream(seed, "benchmark", task.task_name).permutation(count)[:limit]
+    return sorted(numbers.tolist())
+
+
+def _load(tasks: Sequence[str | Path]) -> tuple[Any, dict[str, Any]]:
+    """lm-eval's manager of tasks, and the tasks by name, with their data."""
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(
             "benchmarks are run by lm-evaluation-harness, which is not installed: pip install 'tunesmith[lm-eval]'"
         )
-    from lm_eval import simple_evaluate  # imported here: an extra, and it takes seconds
-    from lm_eval.tasks import TaskManager
-
-    from tunesmith.evaluate.harness import Harness
+    from lm_eval.tasks import TaskManager  # imported here: an extra, and it takes seconds
 
     files = [Path(task) for task in tasks if str(task).endswith((".yaml", ".yml"))]
     for file in files:
@@ -78,26 +133,12 @@ def run_benchmarks(
     if unknown:
         raise UserError(f"task {unknown[0]} is none that lm-eval knows. `lm-eval ls tasks` lists them.")
     try:
-        found = simple_evaluate(
-            model=Harness(model, tokenizer, chat=chat, batch_tokens=batch_tokens, seed=seed),
-            tasks=names,
-            num_fewshot=shots,
-            limit=limit,
-            bootstrap_iters=0,
-            apply_chat_template=chat,
-            fewshot_as_multiturn=chat,
-            task_manager=manager,
-            random_seed=seed,
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
-            fewshot_random_seed=seed,
-        )
+        return manager, manager.load(manager.match_tasks(names))["tasks"]
     except (OSError, ConnectionError) as error:
         raise DataError(
             f"the data of {', '.join(names)} can't be read: {error}. Without network a task needs a file of its own, "
             f"with dataset_path: json and data_files that exist (relative to the working directory)."
         ) from error
-    return [_result(name, found) for name in found["samples"]]
 
 
 def task_files(task: str | Path) -> list[Path]:

@@ -18,10 +18,11 @@ from tunesmith.evaluate.suites import Examined
 from tunesmith.model.load import base_path, load_base, load_tokenizer, load_trained
 from tunesmith.pipeline.context import check_context
 from tunesmith.pipeline.covering import judge, say_coverage
-from tunesmith.pipeline.examining import compared, examined, open_suites
+from tunesmith.pipeline.examining import compared, examined
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inspecting import inspect
 from tunesmith.pipeline.measuring import TUNED, Measured, measured, write_comparison
+from tunesmith.pipeline.opening import open_suites
 from tunesmith.pipeline.planning import explaining_memory
 from tunesmith.pipeline.preparing import Prepared, open_prepared, prepare, tokenizer_of
 from tunesmith.pipeline.training import check_processes, train_model

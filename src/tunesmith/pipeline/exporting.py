@@ -48,7 +48,7 @@ def export(run: RunFolder, path: Path) -> None:
     ledger = Ledger.load(run.path / "ledger")
     with written_aside(path) as aside:
         aside.mkdir()
-        done = export_rows(aside, _placed(run, ledger))
+        done = export_rows(aside, placed_rows(run, ledger))
         write_json(aside / "dataset_info.json", dataset_info(done))
         write_text(aside / "README.md", card(_facts(run, ledger, done)))
         hashes = {file.path: file.sha256 for file in done.files}
@@ -57,7 +57,7 @@ def export(run: RunFolder, path: Path) -> None:
     say(f"Export: {path} ({counts}). What is in it: {path / 'README.md'}")
 
 
-def _placed(run: RunFolder, ledger: Ledger) -> Iterator[tuple[str, Conversation]]:
+def placed_rows(run: RunFolder, ledger: Ledger) -> Iterator[tuple[str, Conversation]]:
     """The rows with their splits, held against what the ledger says became of them."""
     places = ledger.places()
     places = places.filter(pc.not_equal(places["place"], _NOT_ROWS))

@@ -26,11 +26,11 @@ from tunesmith.model.encoder import encoder_files
 from tunesmith.model.load import is_encoder_decoder
 from tunesmith.pipeline.covering import TARGETS, cover, refuse_unknown_clusters
 from tunesmith.pipeline.curating import EMBEDDING, curated, free_of_items, is_wanted
-from tunesmith.pipeline.examining import TRAINED, trained_prompts
 from tunesmith.pipeline.exporting import KEPT, export, has_rows, refuse_other_folder
 from tunesmith.pipeline.folder import RunFolder
 from tunesmith.pipeline.inputs import Input, inputs_of, refuse_changed, write_inputs
 from tunesmith.pipeline.mixing import REPLAY, Members, members_of, mixture_of, summary_of, times_drawn
+from tunesmith.pipeline.opening import TRAINED, trained_prompts
 from tunesmith.pipeline.splitting import HELD_OUT, VALIDATION, save_worked, split_rows, worked_rows
 from tunesmith.pipeline.supervising import RULES, supervise
 from tunesmith.pocket import corpus, tasks

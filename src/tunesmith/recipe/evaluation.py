@@ -89,14 +89,14 @@ class Suite(Section):
     map: Mapping[Column, Text] | None = None
     """Which column holds what, for files in no known format."""
     items: Count | None = None
-    """This many items, drawn at random by the recipe's seed; by default all."""
+    """This many items (of a benchmark, of each of its tasks), drawn at random by the recipe's seed; by default all."""
     metric: Metric = "auto"
     """For `answers`; see `evaluate.metric`."""
     normalise: Literal["raw", "characters", "bytes", "tokens", "unconditional"] = "characters"
     """For `choice`: options by their log-likelihood as it is, for each character (lm-eval's acc_norm), byte or token,
     or less that behind no question."""
     max_new_tokens: Count | None = None
-    """Longest answer, in tokens; by default `evaluate.max_new_tokens`."""
+    """Longest answer, in tokens; by default `evaluate.max_new_tokens`. A benchmark's is its task's own."""
     guard: Annotated[float, Field(ge=0)] | None = None
     """How much worse than the base the tuned model may be: of a score in points (0.02 is 2 points), of a loss or bits
     per byte relative to the base's. More ends the run with exit code 3."""
@@ -135,9 +135,8 @@ _EFFECT: Mapping[str, tuple[str, ...]] = {
     "map": ("answers", "loss", "text"),
     "metric": ("answers",),
     "normalise": ("choice",),
-    "max_new_tokens": ("answers", "instructions", "questions", "benchmark"),
+    "max_new_tokens": ("answers", "instructions", "questions"),
     "guard": ("answers", "choice", "instructions", "loss", "text", "benchmark"),
-    "allow_trained": ("answers", "choice", "instructions", "questions", "loss", "text"),
 }
 """The kinds of suite in which a key has an effect."""
 
