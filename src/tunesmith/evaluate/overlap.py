@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sacrebleu.metrics.bleu import BLEU
 
 Counts = NDArray[np.float64]
 Case = tuple[str, str, str]
@@ -164,7 +164,9 @@ def _chrf_counts(expected: str, response: str) -> tuple[float, ...]:
 
 
 @cache
-def _bleu() -> BLEU:
+def _bleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU  # imported here: it brings in lxml, and training needs neither
+
     return BLEU(force=True)  # force: says nothing of texts that look as if they were split into words before
 
 

@@ -93,7 +93,9 @@ class TokenStore:
         for name, size in sizes.items():
             if size != meta["sizes"][name]:
                 raise TunesmithError(f"{folder / name} has {size} bytes, {meta['sizes'][name]} were written. {_REMEDY}")
-        return cls(folder, meta, pq.read_table(folder / "rows.parquet", schema=SCHEMA))
+        # Training holds what is imported: `read_table` and `to_numpy` bring in pandas where it is installed, 40 MB.
+        with pq.ParquetFile(folder / "rows.parquet") as file:
+            return cls(folder, meta, file.read())
 
     def verify(self) -> None:
         """Read every byte; raises TunesmithError naming the first file that is not what was written."""
@@ -162,7 +164,7 @@ def _table(lines: list[tuple[str, str, int, int, int]]) -> pa.Table:
 
 
 def _column(rows: pa.Table, name: str) -> NDArray[np.int64]:
-    return np.asarray(rows[name].to_numpy(), dtype=np.int64)
+    return np.from_dlpack(rows[name].combine_chunks()).astype(np.int64)
 
 
 def _mapped(path: Path, kind: str) -> NDArray[Any]:

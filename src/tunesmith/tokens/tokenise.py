@@ -16,11 +16,6 @@ from numpy.typing import NDArray
 
 from tunesmith.base.errors import TunesmithError
 
-try:
-    import fastokens
-except ImportError:  # a system without a wheel of it, or someone took it out: slower, nothing else
-    fastokens = None
-
 Ids = NDArray[np.int32]
 Tokenise = Callable[[Sequence[str]], Sequence[Ids]]
 
@@ -118,8 +113,12 @@ def _around_added(tokenizer: Any) -> list[str]:
 
 def _fastokens(tokenizer: Any) -> _Flat | None:
     """The tokenizer as fastokens reads it; None if it can't."""
+    try:
+        import fastokens  # imported here: only preparing needs it
+    except ImportError:  # a system without a wheel of it, or someone took it out: slower, nothing else
+        return None
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if fastokens is None or backend is None:
+    if backend is None:
         return None
     backend.no_truncation()
     backend.no_padding()
