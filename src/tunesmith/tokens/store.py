@@ -93,7 +93,7 @@ class TokenStore:
         for name, size in sizes.items():
             if size != meta["sizes"][name]:
                 raise TunesmithError(f"{folder / name} has {size} bytes, {meta['sizes'][name]} were written. {_REMEDY}")
-        # Training holds what is imported: `read_table` and `to_numpy` bring in pandas where it is installed, 40 MB.
+        # Training holds what is imported: `read_table` and `to_numpy` bring in pandas where it is installed, 25 MB.
         with pq.ParquetFile(folder / "rows.parquet") as file:
             return cls(folder, meta, file.read())
 
