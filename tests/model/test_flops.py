@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,29 @@ from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForC
 
 from tunesmith.model.adapters import prepare_method
 from tunesmith.model.flops import TrainingFlops, training_flops
+from tunesmith.model.last_layer import last_layer, only_at
 from tunesmith.model.parts import causal_model, decoder_of
+from tunesmith.model.recompute import checkpoint_activations
 
 LENGTHS = (40, 25, 7)
-SUPERVISED = 17
+SUPERVISED_OF = (10, 4, 3)
+SUPERVISED = sum(SUPERVISED_OF)
 EAGER = {"attn_implementation": "eager"}  # the counter knows no fused attention on CPU
 
 
 def counted(model: Any) -> int:
-    """FLOPs of a forward and a backward pass, one document at a time, with the head at supervised positions only."""
+    """FLOPs of a forward and a backward pass, one document at a time; head and last MLP at supervised tokens only."""
     model.train()
     torch.manual_seed(0)
     with FlopCounterMode(display=False) as counter:
-        documents = [torch.randint(61, (1, length)) for length in LENGTHS]
-        hidden = torch.cat(
-            [decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state[0] for ids in documents]
-        )
-        logits = causal_model(model).get_output_embeddings()(hidden[:SUPERVISED])
+        hidden = []
+        for length, supervised in zip(LENGTHS, SUPERVISED_OF, strict=True):
+            layer, wanted = last_layer(decoder_of(model)), torch.arange(supervised)
+            with only_at(layer, wanted) if layer is not None else nullcontext():
+                ids = torch.randint(61, (1, length))
+                here = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state[0]
+            hidden.append(here[:supervised])
+        logits = causal_model(model).get_output_embeddings()(torch.cat(hidden))
         F.cross_entropy(logits, torch.randint(61, (SUPERVISED,))).backward()
     return counter.get_total_flops()
 
@@ -91,7 +98,7 @@ def test_activation_checkpointing_computes_the_layers_again(build: Any) -> None:
     plain = counted(model)
     if hasattr(model, "enable_input_require_grads"):
         model.enable_input_require_grads()
-    causal_model(model).activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(model)
     again = counted(model)
     assert again > 1.1 * plain
     flops = training_flops(model)  # PEFT makes the embeddings' output carry a gradient, which costs a little

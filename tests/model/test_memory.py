@@ -7,11 +7,11 @@ from transformers import Gemma2Config, LlamaConfig, T5Config
 
 from tunesmith.base.errors import TunesmithError, UserError
 from tunesmith.model.adapters import prepare_method
-from tunesmith.model.attention import NAME, packed
+from tunesmith.model.attention import NAME
 from tunesmith.model.blank import blank_batch, empty_base, model_of
 from tunesmith.model.flops import training_flops
 from tunesmith.model.load import parameter_counts
-from tunesmith.model.losses import PackedRow
+from tunesmith.model.losses import PackedRow, hidden_of
 from tunesmith.model.memory import NF4_BYTES, quantized, rehearse, step_memory
 from tunesmith.model.recompute import checkpoint_activations
 
@@ -58,10 +58,8 @@ def saved_bytes(model, row):
             kept[storage.data_ptr()] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), packed(row.layout):
-        hidden = model.get_base_model() if hasattr(model, "get_base_model") else model
-        out = hidden.model(input_ids=row.ids, position_ids=row.positions, use_cache=False).last_hidden_state
-    assert out.requires_grad
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        assert hidden_of(model, row).requires_grad
     return sum(storage.nbytes() for storage in kept.values())
 
 

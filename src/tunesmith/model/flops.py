@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tunesmith.model.last_layer import last_layer
 from tunesmith.model.parts import causal_model, decoder_of, layers_of
 
 _PROBE = 4  # tokens of the row that shows which inputs take part in the backward pass
@@ -36,7 +37,8 @@ class Cost:
 class TrainingFlops:
     """What training costs, in FLOPs; a multiplication and an addition are two.
 
-    token: of the weights that every token passes. supervised: of the head, which only supervised tokens pass.
+    token: of the weights that every token passes. supervised: of those that only supervised tokens pass: the head, and
+    of most architectures the last MLP (`model.last_layer`).
     pairs: by window, of one (query, key) pair in all layers with that window together; None is no window.
     """
 
@@ -85,7 +87,9 @@ def training_flops(model: Any) -> TrainingFlops:
     inside = {id(parameter) for parameter in inner.parameters()}
     outside = any(parameter.requires_grad and id(parameter) not in inside for parameter in model.parameters())
     layers = list(next(iter(layers_of(model)), []))
-    with _watching(decoder, layers, outside) as (costs, reached):
+    last = last_layer(decoder)
+    behind = set(last.mlp.modules()) if last is not None else set()
+    with _watching(decoder, layers, outside, behind) as (costs, rest, reached):
         ids = torch.zeros(1, _PROBE, dtype=torch.long, device=inner.device)
         decoder(input_ids=ids, position_ids=torch.arange(_PROBE, device=inner.device)[None], use_cache=False)
     pairs: dict[int | None, Cost] = {}
@@ -93,17 +97,22 @@ def training_flops(model: Any) -> TrainingFlops:
         window = _window(config, index)
         backward = reached[index] or _attention_trains(layer)
         pairs[window] = pairs.get(window, Cost()) + _pair(config, backward)
-    token = sum((_together(part, again=index > 0) for index, part in enumerate(costs)), Cost())
-    return TrainingFlops(token, _head(inner), pairs)
+    around, *own = costs
+    whole = [_computed_again([*layer, *(rest if layer is own[-1] else ())]) for layer in own]
+    token = sum([*around, *(cost for each, some in zip(whole, own, strict=True) for cost in each[: len(some)])], Cost())
+    supervised = sum(whole[-1][len(own[-1]) :], _head(inner)) if rest else _head(inner)
+    return TrainingFlops(token, supervised, pairs)
 
 
 @contextmanager
 def _watching(
-    decoder: PreTrainedModel, layers: Sequence[nn.Module], always: bool
-) -> Iterator[tuple[list[list[Cost]], list[bool]]]:
+    decoder: PreTrainedModel, layers: Sequence[nn.Module], always: bool, behind: Set[nn.Module]
+) -> Iterator[tuple[list[list[Cost]], list[Cost], list[bool]]]:
     """Yields what will hold the costs per token of the matrices that run inside, in their order, those before the
-    layers and those of each layer; and of each layer, whether its input has a gradient. always: count it so."""
+    layers and those of each layer; those of the modules in `behind`, which are not among them; and of each layer,
+    whether its input has a gradient. always: count it so."""
     costs: list[list[Cost]] = [[]]
+    rest: list[Cost] = []
     reached: list[bool] = []
 
     def enter_layer(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -112,7 +121,7 @@ def _watching(
 
     def enter_matrices(module: nn.Module, args: Any, kwargs: Any) -> None:
         inputs = next(x for x in (*args, *kwargs.values()) if torch.is_tensor(x) and x.is_floating_point())
-        costs[-1].extend(_costs(module, inputs, always))
+        (rest if module in behind else costs[-1]).extend(_costs(module, inputs, always))
 
     # The layers first: a hook of theirs that runs opens the list for what is inside of them.
     hooks = [layer.register_forward_pre_hook(enter_layer, with_kwargs=True) for layer in layers]
@@ -122,19 +131,18 @@ def _watching(
     decoder.eval()  # neither dropout nor checkpointing: nothing random is drawn, every module runs once
     try:
         with torch.enable_grad():
-            yield costs, reached
+            yield costs, rest, reached
     finally:
         decoder.train(training)
         for hook in hooks:
             hook.remove()
 
 
-def _together(costs: Sequence[Cost], again: bool) -> Cost:
-    """The sum of a layer's matrices. Checkpointing stops at the last of them, whose result nothing backward needs, and
-    leaves out layers without a backward pass."""
-    total = sum(costs, Cost())
-    computed = total.forward - costs[-1].forward if again and total.backward else 0.0
-    return Cost(total.forward, total.backward, computed)
+def _computed_again(costs: Sequence[Cost]) -> list[Cost]:
+    """A layer's matrices with what checkpointing computes of them again: not the last, whose result nothing backward
+    needs, and none of a layer without a backward pass."""
+    backward = any(cost.backward for cost in costs)
+    return [replace(cost, again=cost.forward) for cost in costs[:-1] if backward] + list(costs[-1 if backward else 0 :])
 
 
 def _matrices(module: nn.Module) -> list[tuple[int, bool]]:

@@ -9,6 +9,7 @@ Shapes: T tokens of the row, S places asked for, W hidden size; n documents and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.model.attention import Layout, on_device, packed, packs
+from tunesmith.model.last_layer import last_layer, only_at
 from tunesmith.model.noise import documents_of, is_noisy
 from tunesmith.model.parts import decoder_of, gathers_layers
 from tunesmith.model.prompts import before_documents, is_prefix, prefix, virtual_embeddings, virtual_tokens
@@ -51,16 +53,22 @@ def hidden_states(
         return _in_groups(model, decoder, ids[0], layout, layout.place.index_select(0, wanted))
     embedding = decoder.get_input_embeddings()
     if not virtual_tokens(model) and not is_noisy(embedding):
-        with packed(layout):
-            return compute(decoder, ids, positions)[0].index_select(0, wanted)
+        return _at(wanted, layout, compute, decoder, ids, positions)
     # Outside of what may be compiled: noise is drawn anew for every row.
     with documents_of(_lengths(layout, ids.device)[None] if is_noisy(embedding) else None):
         embedded = embedding(ids)
     if virtual_tokens(model):
         compute = decode
         embedded, positions, layout, wanted = before_documents(virtual_embeddings(model), embedded, layout, wanted)
-    with packed(layout):
-        return compute(decoder, None, positions, embedded)[0].index_select(0, wanted)
+    return _at(wanted, layout, compute, decoder, None, positions, embedded)
+
+
+def _at(wanted: Tensor, layout: Layout, compute: Callable[..., Tensor], decoder: PreTrainedModel, *row: Any) -> Tensor:
+    """(S, W) at `wanted` (S,) of what `compute` makes of the packed row. What is compiled is of one shape: T tokens."""
+    layer = last_layer(decoder) if compute is decode else None
+    with packed(layout), only_at(layer, wanted) if layer is not None else nullcontext():
+        hidden = compute(decoder, *row)[0]
+    return hidden if layer is not None else hidden.index_select(0, wanted)
 
 
 def _in_groups(model: Any, decoder: PreTrainedModel, ids: Tensor, layout: Layout, places: Tensor) -> Tensor:

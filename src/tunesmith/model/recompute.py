@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -36,12 +37,20 @@ def checkpoint_activations(model: Any) -> Any:
 
 def is_checkpointed(model: Any) -> bool:
     """Whether `checkpoint_activations` was called with the model."""
-    layers = [layer for stack in layers_of(model) for layer in stack]
-    return any(getattr(layer.forward, "__func__", None) is _forward for layer in layers)
+    return any(is_twice(layer) for stack in layers_of(model) for layer in stack)
 
 
-def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    forward = MethodType(type(layer).forward, layer)
+def is_twice(layer: nn.Module) -> bool:
+    """Whether the layer is one that is computed twice."""
+    return getattr(vars(layer).get("forward"), "__func__", None) is _forward
+
+
+def twice(layer: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `forward` makes of a layer's inputs; while the layer trains, computed again when its gradient is due."""
     if not (layer.training and torch.is_grad_enabled()):
         return forward(*args, **kwargs)
     return checkpoint(within(forward), *args, use_reentrant=False, **kwargs)
+
+
+def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return twice(layer, MethodType(type(layer).forward, layer), *args, **kwargs)
