@@ -68,6 +68,7 @@ def train(folder, ranks=None, method="full", die=None, **changes):
         def dying(self, *facts):
             counted(self, *facts)
             if self.done.step == die[1] and die[2] == "disk":
+                self._checkpoints.finish()  # what is being written beside gets there
                 checkpoint.write_tensors = refused
             elif self.done.step == die[1] and die[2] == "err":
                 raise RuntimeError("shapes 3 and 4 do not match")

@@ -28,9 +28,10 @@ def last_layer(decoder: PreTrainedModel) -> Any:
     """The decoder's last layer if it is one that `only_at` knows, else None."""
     stacks = layers_of(decoder)
     layer: Any = stacks[0][-1] if len(stacks) == 1 else None
-    if layer is None or ("forward" in vars(layer) and not is_twice(layer)) or not _is_plain(type(layer)):
+    if layer is None or {name for name, _ in layer.named_children()} != set(_PARTS):
         return None
-    return layer if {name for name, _ in layer.named_children()} == set(_PARTS) else None
+    kind: Any = type(layer)
+    return layer if _is_plain(kind) and ("forward" not in vars(layer) or is_twice(layer)) else None
 
 
 @contextmanager

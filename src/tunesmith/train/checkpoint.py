@@ -84,10 +84,12 @@ class Checkpoints:
             "about": dict(self.about),
             "counts": _counts(self.optimizer),
         }
+        # Now, not while it is written: in the middle of a step FSDP has whole parameters in place of parts.
+        rows = _first_rows(self.model, self.ranks)
         if self._writer is None:
-            self._write(tensors, record, best)
+            self._write(tensors, rows, record, best)
         else:
-            self._writing = self._writer.submit(self._write, self._copied(tensors), record, best)
+            self._writing = self._writer.submit(self._write, self._copied(tensors), rows, record, best)
 
     def _copied(self, tensors: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
         """Copies in main memory, which training does not change. Memory that was used before is not touched anew."""
@@ -111,10 +113,12 @@ class Checkpoints:
         if writing is not None:
             writing.result()
 
-    def _write(self, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any], best: int | None) -> None:
+    def _write(
+        self, tensors: dict[str, dict[str, Tensor]], rows: dict[str, int], record: dict[str, Any], best: int | None
+    ) -> None:
         path = self.folder / f"step-{record['state']['step']:08d}"
         if is_sharded(self.model):
-            self._write_shards(path, tensors, record)
+            self._write_shards(path, tensors, rows, record)
         else:
             with written_aside(path) as aside:
                 aside.mkdir()
@@ -131,7 +135,9 @@ class Checkpoints:
             if best is None or old.name != f"step-{best:08d}":
                 shutil.rmtree(old)
 
-    def _write_shards(self, path: Path, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+    def _write_shards(
+        self, path: Path, tensors: dict[str, dict[str, Tensor]], rows: dict[str, int], record: dict[str, Any]
+    ) -> None:
         """Every rank writes its part into one folder, and rank 0 gives that its name once all have."""
         parts = path.with_name(f".{path.name}.parts")
         if self.ranks.is_main:
@@ -140,7 +146,7 @@ class Checkpoints:
                 parts.mkdir(parents=True)
         self.ranks.meet("checkpoint begins")
         with refusals_told(path):
-            self._write_part(parts, tensors)
+            self._write_part(parts, tensors, rows)
         self.ranks.meet("checkpoint written")
         if self.ranks.is_main:
             files = {f"{file.stem}.safetensors": read_json(file) for file in sorted(parts.glob("*.json"))}
@@ -151,9 +157,11 @@ class Checkpoints:
                 write_json(aside / STATE, _sealed(record | {"files": files}))
         self.ranks.meet("checkpoint named")
 
-    def _write_part(self, parts: Path, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """This rank's rows of every tensor, and beside each file what state.json is to say of it."""
-        rows = _first_rows(self.model, self.ranks)
+    def _write_part(self, parts: Path, tensors: dict[str, dict[str, Tensor]], rows: dict[str, int]) -> None:
+        """This rank's rows of every tensor, and beside each file what state.json is to say of it.
+
+        rows: of each parameter, the first that is this rank's.
+        """
         for name, found in tensors.items():
             file = parts / name.replace(".", f"-{self.ranks.rank + 1}-of-{self.ranks.size}.")
             written = write_tensors(file, {key: part for key, part in found.items() if part.numel()})
