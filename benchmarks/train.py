@@ -9,8 +9,8 @@ checkpointing, which would only slow it down. Then the same with a vocabulary of
 Sides run in turns, each run in a process of its own; what is printed are medians, and ratios of medians. Only real
 tokens count, not padding. Peak memory is all the process ever held while training, libraries included.
 
-Model FLOP: 6 per weight of the linear layers and token (2 forward, 4 backward); 6 W V at each supervised token for the
-head; 6 W L^2 per layer for the attention of a document of L tokens (two products of L x L x W under causality, each
+Model FLOP: 6 per weight of the linear layers and token (2 forward, 4 backward), of the last MLP per supervised token,
+since nothing reads the others' results; 6 W V at each supervised token for the head; 6 W L^2 per layer for the attention of a document of L tokens (two products of L x L x W under causality, each
 three times). What a side computes beyond that (padding, other positions' logits) does not count. Their speed is
 given as a share of a 4,096 x 4,096 matmul's in fp32, measured in the same turns.
 
@@ -230,13 +230,15 @@ def flop_per_token(shape: Mapping[str, Any], store: TokenStore, lora: int = 0) -
     width, inner, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
     shared = width * shape["num_key_value_heads"] // shape["num_attention_heads"]
     linear = [(width, width), (width, shared), (width, shared), (width, width), *[(width, inner)] * 3]
-    weights, adapters = sum(a * b for a, b in linear), lora * sum(a + b for a, b in linear)
     frozen = 4 if lora else 6
-    per_token = layers * (frozen * weights + 6 * adapters)
+    attend, mlp = (
+        sum(frozen * a * b + 6 * lora * (a + b) for a, b in matrices) for matrices in (linear[:4], linear[4:])
+    )
     lengths = store.lengths.astype(np.float64)
+    supervised = store.supervised_counts.sum() / lengths.sum()
     attention = layers * 6 * width * (lengths**2).sum() / lengths.sum()
-    head = frozen * width * shape["vocab_size"] * store.supervised_counts.sum() / lengths.sum()
-    return float(per_token + attention + head)
+    head = frozen * width * shape["vocab_size"] * supervised
+    return float(layers * attend + (layers - 1 + supervised) * mlp + attention + head)
 
 
 def matmul_speed(size: int = 4096, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:

@@ -24,7 +24,7 @@ from tunesmith.model.projection import is_plain, projected_loss
 from tunesmith.model.seq2seq import hidden_at_labels, is_encoder_decoder
 from tunesmith.tokens.batches import Batch
 
-CHUNK = 512  # supervised tokens whose logits exist at a time
+CHUNK = 128  # supervised tokens whose logits exist at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class _ProjectedLoss(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, hidden: Tensor, targets: Tensor, chunk: int) -> Tensor:
         total, into_hidden = hidden.new_zeros(()), torch.empty_like(hidden)
         trains = ctx.needs_input_grad[0]
-        later = trains and adds_in_place(weight) and len(hidden) <= hidden.shape[1]
+        later = trains and adds_in_place(weight) and len(hidden) <= hidden.shape[1] + chunk
         into_weight = torch.zeros_like(weight) if trains and not later else None
         kept = []
         chunks = (torch.split(x, chunk) for x in (hidden, targets, into_hidden))

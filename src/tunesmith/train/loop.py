@@ -63,7 +63,7 @@ def train(
                 trainer.optimizer.step()
             else:
                 trainer.skip(rows, gradient)
-            trainer.optimizer.zero_grad()
+            trainer.optimizer.zero_grad(set_to_none=settings.batches_per_step == 1)  # else they stay where they lie
             trainer.step_done(rows, gradient, rate, time.perf_counter() - started)
             trainer.evaluate_if_due()
             stopping = stop_requested()
