@@ -9,10 +9,11 @@ checkpointing, which would only slow it down. Then the same with a vocabulary of
 Sides run in turns, each run in a process of its own; what is printed are medians, and ratios of medians. Only real
 tokens count, not padding. Peak memory is all the process ever held while training, libraries included.
 
-Model FLOP: 6 per weight of the linear layers and token (2 forward, 4 backward), of the last MLP per supervised token,
-since nothing reads the others' results; 6 W V at each supervised token for the head; 6 W L^2 per layer for the attention of a document of L tokens (two products of L x L x W under causality, each
-three times). What a side computes beyond that (padding, other positions' logits) does not count. Their speed is
-given as a share of a 4,096 x 4,096 matmul's in fp32, measured in the same turns.
+Model FLOP: 6 per weight of the linear layers and token (2 forward, 4 backward), of the last layer's MLP only for each
+supervised token, since nothing reads the others' results; 6 W V at each supervised token for the head; 6 W L^2 per
+layer for the attention of a document of L tokens (two products of L x L x W under causality, each three times). What a
+side computes beyond that (padding, other positions' logits) does not count. Their speed is given as a share of a
+4,096 x 4,096 matmul's in fp32, measured in the same turns.
 
     python benchmarks/train.py [--rounds N] [--steps N] [--without-large] [--tokens-per-batch N]
 """
