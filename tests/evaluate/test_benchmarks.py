@@ -174,9 +174,27 @@ def test_what_items_ask_is_read_without_what_the_task_puts_around_it(
 ) -> None:
     items = benchmark_items([task(tmp_path, text, rows, **more)], limit=7, seed=3)
     numbers = [int(item.id.rpartition(":")[2]) for item in items]
-    kind = "text" if text == TEXTS else "question"  # a text that is measured whole has no prompt
-    assert [item.texts for item in items] == [((kind, rows[number]["question"]),) for number in numbers]
+    for item, number in zip(items, numbers, strict=True):
+        question, options = rows[number]["question"], rows[number]["options"]
+        if text == TEXTS:  # a text that is measured whole has no prompt
+            assert item.texts == tuple(("text", one) for one in (question, *options))
+        else:
+            assert item.texts[0] == ("question", question) and {one for _, one in item.texts[1:]} <= set(options)
     assert len(set(numbers)) == 7
+
+
+def test_an_item_is_never_reduced_to_a_label(tmp_path: Path) -> None:
+    doc = {"premise": "The man broke his toe.", "question": "cause", "more": {"texts": ["He dropped a hammer on it."]}}
+    because = "task: t\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {data}}}}}\ntest_split: test\n"
+    because += "output_type: generate_until\ndoc_to_target: question\nmetric_list: [{{metric: exact_match}}]\n"
+    (item,) = benchmark_items([task(tmp_path, because + 'doc_to_text: "{{{{premise[:-1]}}}} because"\n', [doc])])
+    assert item.texts == (("question", doc["premise"]),)
+    (item,) = benchmark_items([task(tmp_path, because + 'doc_to_text: "What is the {{{{question}}}}?"\n', [doc])])
+    assert dict(item.texts).keys() == {"text"} and {text for _, text in item.texts} == {
+        doc["premise"],
+        "cause",
+        "He dropped a hammer on it.",
+    }
 
 
 def test_the_files_of_a_task_are_known(tmp_path: Path) -> None:

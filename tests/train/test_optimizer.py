@@ -6,7 +6,7 @@ import torch
 
 from tunesmith.base.errors import UserError
 from tunesmith.train.checkpoint import Checkpoints
-from tunesmith.train.optimizer import build_optimizer, learning_rate, set_learning_rate
+from tunesmith.train.optimizer import build_optimizer, learning_rate, set_learning_rate, update
 from tunesmith.train.settings import TrainSettings
 
 
@@ -124,3 +124,21 @@ def test_every_optimizer_learns_and_its_state_comes_back_to_the_bit(build, tmp_p
     assert Checkpoints(tmp_path, again, restored, owner="me").load_newest() == {"step": 6}
     assert update(again, restored) == update(model, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_without_use_for_it_a_parameter_moves_on_by_momentum_and_one_never_used_stays(in_place):
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(2, 2, bias=False) for name in ("once", "never")})
+    optimizer = build_optimizer(model, TrainSettings(learning_rate=0.1, weight_decay=0.5))
+    set_learning_rate(optimizer, 0.1)
+    once, never = (model[name].weight for name in ("once", "never"))
+    exact = torch.optim.AdamW([once.detach().clone()], lr=0.1, weight_decay=0.5)
+    (same,), before = exact.param_groups[0]["params"], never.detach().clone()
+    once.grad, same.grad = torch.ones(2, 2), torch.ones(2, 2)
+    for _ in range(3):
+        update(optimizer)
+        exact.step()
+        optimizer.zero_grad(set_to_none=not in_place)
+        same.grad = torch.zeros(2, 2)
+    torch.testing.assert_close(once, same)
+    assert torch.equal(never, before) and never not in optimizer.state

@@ -11,8 +11,11 @@ from typing import Any
 
 from tunesmith.base.errors import DataError, UserError
 from tunesmith.base.random import stream
-from tunesmith.data.duplicates.items import Item, Kind
+from tunesmith.data.duplicates.decontaminate import TELLING
+from tunesmith.data.duplicates.items import Item, Kind, strings_of
 from tunesmith.model.generate import CACHE_TOKENS
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ def run_benchmarks(
         model=Harness(model, tokenizer, chat=chat, batch_tokens=batch_tokens, seed=seed),
         tasks=list(loaded.values()),
         num_fewshot=shots,
-        samples={name: _drawn(task, limit, seed) for name, task in loaded.items()},
+        # Given all numbers, lm-eval would look each item's up in a list.
+        samples=limit and {name: _drawn(task, len(task.eval_docs), limit, seed) for name, task in loaded.items()},
         bootstrap_iters=0,
         apply_chat_template=chat,
         fewshot_as_multiturn=chat,
@@ -86,29 +90,35 @@ def run_benchmarks(
 def benchmark_items(tasks: Sequence[str | Path], *, limit: int | None = None, seed: int = 0) -> list[Item]:
     """What the items ask that `run_benchmarks` measures, to be looked for in training data. Raises as it does.
 
-    Of an item that is its columns which are in the prompt: what a task puts around them is not the item's own. Where
-    none is (the prompt is made by code, or is the text that is measured), it is every text of the item.
+    Of an item that is its texts whose words are in the prompt: what a task puts around them is not the item's own.
+    Where none tells the item from others (the prompt is made by code, or is the text that is measured), it is every
+    text of the item.
     """
-    loaded = _load(tasks)[1]
-    return [
-        Item(f"{name}:{number}", _texts(task, task.eval_docs[number]))
-        for name, task in loaded.items()
-        for number in _drawn(task, limit, seed)
-    ]
+    found = []
+    for name, task in _load(tasks)[1].items():
+        documents = task.eval_docs  # made anew whenever it is asked for
+        numbers = _drawn(task, len(documents), limit, seed)
+        found += [Item(f"{name}:{number}", _texts(task, documents[number])) for number in numbers]
+    return found
 
 
 def _texts(task: Any, doc: Any) -> tuple[tuple[Kind, str], ...]:
-    columns = [value for value in doc.values() if isinstance(value, str)] if isinstance(doc, Mapping) else [str(doc)]
-    prompt = task.doc_to_text(doc)
-    asked = [text for text in columns if text and isinstance(prompt, str) and text in prompt]
+    texts, prompt = list(dict.fromkeys(strings_of(doc))), task.doc_to_text(doc)
+    within = _spoken(prompt) if isinstance(prompt, str) else ""
+    asked = [text for text in texts if _spoken(text).strip() and _spoken(text) in within]
     longest = max(asked, key=len, default="")
-    # A short text may be a subject's or a label's name. The longest is what is asked, however short.
-    return tuple(("question" if text == longest else "text", text) for text in dict.fromkeys(asked or columns))
+    if len(longest.split()) < TELLING:  # a label, or the name of a subject
+        return tuple(("text", text) for text in texts)
+    return tuple(("question" if text == longest else "text", text) for text in asked)
 
 
-def _drawn(task: Any, limit: int | None, seed: int) -> list[int]:
-    """The numbers of the items that are measured, in order."""
-    count = len(task.eval_docs)
+def _spoken(text: str) -> str:
+    """The words of a text, with a space around each."""
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
+def _drawn(task: Any, count: int, limit: int | None, seed: int) -> list[int]:
+    """The numbers of the items that are measured, of `count`, in order."""
     if limit is None or limit >= count:
         return list(range(count))
     numbers = stream(seed, "benchmark", task.task_name).permutation(count)[:limit]

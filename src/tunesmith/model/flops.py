@@ -38,7 +38,7 @@ class TrainingFlops:
     """What training costs, in FLOPs; a multiplication and an addition are two.
 
     token: of the weights that every token passes. supervised: of those that only supervised tokens pass: the head, and
-    of most architectures the last MLP (`model.last_layer`).
+    of most architectures the last MLP (`model.last_layer`), though compiled models run it for all.
     pairs: by window, of one (query, key) pair in all layers with that window together; None is no window.
     """
 

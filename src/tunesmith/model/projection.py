@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from tunesmith.model.embedding import adds_in_place
 
+FEW = 128  # tokens a chunk: here another chunk costs no array as large as the head
+
 
 def is_plain(projection: nn.Module, hidden: Tensor) -> bool:
     """Whether logits of `hidden` (S, W) are a product of fp32 matrices on a CPU and nothing else."""

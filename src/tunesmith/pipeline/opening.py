@@ -73,20 +73,22 @@ def _open(suite: Suite, run: RunFolder, tokenizer: Any) -> Opened:
         items, prompts, left_out = _READ[suite.kind](suite, recipe, tokenizer)
         trained = _trained(prompts, run.path / TRAINED)
         opened, count, seen = Opened(suite, items, prompts, key, trained, left_out), len(items), ""
+    least = "at least " if seen else ""
     if opened.trained and not suite.allow_trained:
         raise UserError(
-            f"evaluate.suites {suite.name}: {opened.trained:,} of its {count:,} items ask what the model is trained "
-            f"on, so it would be measured on what it has seen{seen and f' ({seen})'}. Name its data under "
+            f"evaluate.suites {suite.name}: {least}{opened.trained:,} of its {count:,} items ask what the model is "
+            f"trained on, so it would be measured on what it has seen{seen and f' ({seen})'}. Name its data under "
             f"data.decontaminate.against, which drops such rows from training; or set `allow_trained: true` for this "
             f"suite."
         )
-    said = f", {opened.trained:,} of them trained on" if opened.trained else ""
+    said = f", {least}{opened.trained:,} of them trained on" if opened.trained else ""
     say(f"Suite {suite.name}: {count:,} items{said}." + (f" {opened.left_out}" if opened.left_out else ""))
     return opened
 
 
 def _of_benchmark(suite: Suite, run: RunFolder, key: str) -> dict[str, Any]:
-    """How many items a benchmark has, and how many of them are in rows that are trained, by the rules of decontaminate.
+    """How many items a benchmark has, and how many of them are in rows that are trained, by the rules of decontaminate;
+    of several in one row it finds one.
 
     Its prompts are not compared as those of other suites are: the harness puts words of its own around each.
     """
@@ -96,7 +98,9 @@ def _of_benchmark(suite: Suite, run: RunFolder, key: str) -> dict[str, Any]:
     if not (run.is_done(stage, key) and path.is_file()):
         with run.stage(stage, key):
             items = benchmark_items([suite.task], limit=suite.items, seed=run.recipe.seed)
-            find = Decontaminator(items).find
+            rules = run.recipe.data.decontaminate
+            asked = rules.model_dump(include={"near", "answers"}) if rules else {}
+            find = Decontaminator(items, **asked).find
             seen: dict[str, str] = {}
             rows = (row for split, row in placed_rows(run, Ledger.load(run.path / "ledger")) if split == "train")
             for row in track(rows, f"Looking for items of {suite.name}"):

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.base.ranks import Ranks
 from tunesmith.tokens.batches import DataPlan, Sequences
-from tunesmith.train.optimizer import learning_rate, set_learning_rate
+from tunesmith.train.optimizer import learning_rate, set_learning_rate, update
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.state import TrainResult
 from tunesmith.train.step import Objective, gradient_of
@@ -60,15 +60,16 @@ def train(
             rate = learning_rate(rows.step, plan.steps, settings)
             if gradient.is_finite:
                 set_learning_rate(trainer.optimizer, rate)
-                trainer.optimizer.step()
+                update(trainer.optimizer)
             else:
                 trainer.skip(rows, gradient)
-            trainer.optimizer.zero_grad(set_to_none=settings.batches_per_step == 1)  # else they stay where they lie
+            trainer.optimizer.zero_grad(set_to_none=len(rows.rows) < 2)  # of several rows they stay where they lie
             trainer.step_done(rows, gradient, rate, time.perf_counter() - started)
             trainer.evaluate_if_due()
             stopping = stop_requested()
             trainer.save_if_due(now=stopping)
             if stopping:
                 raise trainer.interrupted()
+    trainer.optimizer.zero_grad()
     trainer.take_best()
     return trainer.done

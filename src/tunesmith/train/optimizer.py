@@ -31,6 +31,15 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
 
 
+def update(optimizer: torch.optim.Optimizer) -> None:
+    """A step of the optimizer. A parameter that had gradients before, and has none in this step, has one of zeros: it
+    moves on by its momentum, whether the gradients were set to zero in place or, as in a run resumed, are not there."""
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        if parameter.grad is None and optimizer.state.get(parameter):
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+
 def _adamw_8bit(groups: list[dict[str, object]], settings: TrainSettings) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit  # type: ignore[attr-defined]

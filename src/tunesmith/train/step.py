@@ -76,18 +76,16 @@ def _accumulate(
             loss = objective(model, row) / rows.supervised
         (loss * scale).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    gradients = _gradients(model)
     if not is_sharded(model):  # there the backward pass has added up the ranks' gradients
-        ranks.sum(*gradients)
+        ranks.sum(*_gradients(model, even_none=ranks.size > 1))
     ranks.sum(total)
     return total
 
 
-def _gradients(model: nn.Module) -> list[Tensor]:
-    """The gradients of trained parameters; zeros where no row of the step, or none on this rank, had use for one, so
-    that the optimizer does the same on any number of ranks, and in a run that was resumed."""
+def _gradients(model: nn.Module, even_none: bool = False) -> list[Tensor]:
+    """The gradients of trained parameters. even_none: zeros where a rank had nothing to compute."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
+    for parameter in trained if even_none else ():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return [parameter.grad for parameter in trained if parameter.grad is not None]

@@ -183,6 +183,7 @@ class Trainer:
             self.done.step, self.settings.evaluate_every, self.plan.steps
         ):
             return
+        self.optimizer.zero_grad()  # room for answers
         found: dict[str, dict[str, Any]] = {}
         samples: list[dict[str, Any]] = []
         if self.ranks.is_main or is_sharded(self.model):  # a sharded model needs all ranks to be computed at all

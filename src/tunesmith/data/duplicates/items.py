@@ -82,15 +82,16 @@ def _read(id: str, value: Any, shape: Any) -> list[Item]:
     if drafts and all(isinstance(draft, Draft) for draft in drafts):
         ids = [id] if len(drafts) == 1 else [f"{id}.{number}" for number in range(1, len(drafts) + 1)]
         return [item_of(Conversation(one, draft.messages)) for one, draft in zip(ids, drafts, strict=True)]
-    return [Item(id, tuple(("text", text) for text in dict.fromkeys(_strings(value))))]
+    return [Item(id, tuple(("text", text) for text in dict.fromkeys(strings_of(value))))]
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings_of(value: Any) -> Iterator[str]:
+    """Every text that is anywhere in a value read from JSON."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _strings(inner)
+            yield from strings_of(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings(inner)
+            yield from strings_of(inner)
