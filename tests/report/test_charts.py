@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from xml.etree import ElementTree
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunesmith.report import charts
@@ -13,6 +13,9 @@ finite = st.floats(-1e9, 1e9, allow_nan=False)
 
 
 @given(finite, finite)
+@example(5e-324, 0.0)
+@example(3e-323, 2e-323)
+@example(1e9, 1e9 + 1e-6)
 def test_ticks_cover_the_range_with_few_even_steps(a: float, b: float) -> None:
     low, high = sorted((a, b))
     ticks = charts.nice_ticks(low, high)

@@ -193,10 +193,15 @@ class _Frame:
         return _beside(_y_labels([(1 - self.y(tick), compact(tick)) for tick in self.ticks], CURVE_TOP), area)
 
 
+_NOTHING = 1e-290  # below it numbers lose their digits
+
+
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers from at most `low` to at least `high`, about `about` of them."""
-    if high <= low:
-        low, high = low - (abs(low) * 0.1 or 1), high + (abs(high) * 0.1 or 1)
+    size = max(abs(low), abs(high))
+    if size < _NOTHING or high - low <= 1e-12 * size:  # no room for steps between numbers so near each other
+        around = 0.1 * size if size >= _NOTHING else 1.0
+        low, high = low - around, high + around
     rough = (high - low) / (about - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
