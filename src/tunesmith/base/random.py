@@ -42,6 +42,13 @@ def stream(seed: int, *names: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed_of(seed, *names)))
 
 
+def some_of(count: int, wanted: int | None, generator: np.random.Generator) -> list[int]:
+    """The numbers of `wanted` of `count` things, drawn at random, in order; of all, where that is None or more."""
+    if wanted is None or wanted >= count:
+        return list(range(count))
+    return sorted(generator.permutation(count)[:wanted].tolist())
+
+
 def python_stream(seed: int, *names: object) -> random.Random:
     """A `random.Random` for many small choices, where numpy's call overhead would dominate."""
     return random.Random(seed_of(seed, *names))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.base.errors import DataError, UserError
-from tunesmith.base.random import stream
+from tunesmith.base.random import some_of, stream
 from tunesmith.data.duplicates.decontaminate import TELLING
 from tunesmith.data.duplicates.items import Item, Kind, strings_of
 from tunesmith.model.generate import CACHE_TOKENS
@@ -119,10 +119,7 @@ def _spoken(text: str) -> str:
 
 def _drawn(task: Any, count: int, limit: int | None, seed: int) -> list[int]:
     """The numbers of the items that are measured, of `count`, in order."""
-    if limit is None or limit >= count:
-        return list(range(count))
-    numbers = stream(seed, "benchmark", task.task_name).permutation(count)[:limit]
-    return sorted(numbers.tolist())
+    return some_of(count, limit, stream(seed, "benchmark", task.task_name))
 
 
 def _load(tasks: Sequence[str | Path]) -> tuple[Any, dict[str, Any]]:

@@ -20,7 +20,7 @@ from tunesmith.model.attention import Layout, on_device
 from tunesmith.model.hidden import decode, hidden_states
 from tunesmith.model.parts import causal_model as causal_model
 from tunesmith.model.parts import decoder_of as decoder_of
-from tunesmith.model.projection import FEW, is_plain, projected_loss
+from tunesmith.model.projection import SMALL_CHUNK, is_plain, projected_loss
 from tunesmith.model.seq2seq import hidden_at_labels, is_encoder_decoder
 from tunesmith.tokens.batches import Batch
 
@@ -73,7 +73,7 @@ def supervised_loss(model: PreTrainedModel, row: PackedRow, *, chunk: int = CHUN
     """
     head, hidden = head_of(model), hidden_of(model, row, compiled)
     if not compiled and head.scale == 1 and head.cap is None and is_plain(head.projection, hidden):
-        return projected_loss(head.projection.weight, hidden, row.targets, min(chunk, FEW))
+        return projected_loss(head.projection.weight, hidden, row.targets, min(chunk, SMALL_CHUNK))
     sum_of_losses = _compiled(_sum_of_losses, dynamic=True) if compiled else _sum_of_losses
     return chunked_loss(lambda part, here: sum_of_losses(head, part, row.targets[here]), head, hidden, chunk)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tunesmith.model.embedding import adds_in_place
 
-FEW = 128  # tokens a chunk: here another chunk costs no array as large as the head
+SMALL_CHUNK = 128  # tokens a chunk: here another chunk costs no array as large as the head
 
 
 def is_plain(projection: nn.Module, hidden: Tensor) -> bool:

@@ -14,6 +14,7 @@ from tunesmith.base.conversation import Conversation, Message
 from tunesmith.base.errors import DataError, SupervisionError, UserError
 from tunesmith.base.files import file_hash, read_json, value_hash, write_json
 from tunesmith.base.progress import say, track
+from tunesmith.base.random import some_of
 from tunesmith.data.duplicates.decontaminate import Decontaminator
 from tunesmith.data.ledger import Ledger
 from tunesmith.data.sources.read import read_source, source_files
@@ -140,7 +141,7 @@ def _rows(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
         rows = sample(found.rows, suite.items or whole, seed=recipe.seed)
         left = 0 if suite.items else whole - len(rows)
     else:
-        rows, left = _first(found.rows, suite, recipe), 0
+        rows, left = _some(found.rows, suite, recipe), 0
     left += len(found.rejected)
     if not rows:
         why = f" {found.rejected[0].reason}: {found.rejected[0].detail}." if found.rejected else ""
@@ -174,29 +175,26 @@ def _supervised(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
 
 def _questions(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     assert suite.path
-    questions = _first(read_questions(suite.name, suite.path), suite, recipe)
+    questions = _some(read_questions(suite.name, suite.path), suite, recipe)
     return questions, [question.first for question in questions], ""
 
 
-def _instructions(suite: Suite, recipe: Recipe, tokenizer: Any) -> tuple[Sequence[Any], Sequence[Conversation], str]:
+def _instructions(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     """Prompts with instructions in them; the built-in ones where no path is given."""
     found = read_instructions(suite.name, suite.path) if suite.path else builtin_instructions()
-    items = _first(found, suite, recipe)
+    items = _some(found, suite, recipe)
     return items, [item.row for item in items], ""
 
 
 def _choices(suite: Suite, recipe: Recipe, tokenizer: Any) -> Read:
     assert suite.path
-    items = _first(read_choices(suite.name, suite.path), suite, recipe)
+    items = _some(read_choices(suite.name, suite.path), suite, recipe)
     return items, [Conversation(item.id, (*item.prompt, Message("assistant", ""))) for item in items], ""
 
 
-def _first(items: Sequence[Any], suite: Suite, recipe: Recipe) -> list[Any]:
+def _some(items: Sequence[Any], suite: Suite, recipe: Recipe) -> list[Any]:
     """As many items as the suite asks for, drawn at random; in their order."""
-    if suite.items is None or suite.items >= len(items):
-        return list(items)
-    chosen = np.random.default_rng(recipe.seed).permutation(len(items))[: suite.items]
-    return [items[place] for place in sorted(chosen.tolist())]
+    return [items[place] for place in some_of(len(items), suite.items, np.random.default_rng(recipe.seed))]
 
 
 _READ: Mapping[str, Callable[[Suite, Recipe, Any], Read]] = {

@@ -112,16 +112,19 @@ def read_source(
                 changed += 1
                 counts.update(changes)
     reader.refuse_nothing_read(path)
-    notes = [f"{change} ({count:,} rows)" for change, count in counts.items()]
-    if phrasings:
-        notes.insert(0, reader.drawn())
+    notes = [reader.drawn()] if phrasings else []
+    notes += [f"{change} ({count:,} rows)" for change, count in counts.items()]
     if isinstance(drawn, list) and sample is not None:
         notes += _said_of_sample(sample, len(drawn), table=phrasings is not None)
-    if len(files) > 1 or str(path).startswith(hub.PREFIX):
-        notes.append(f"read from {', '.join(file.name for file in files[:5])}{', …' if len(files) > 5 else ''}")
-    return SourceRows(
-        name, reader.sentence(), files, reader.read, kept, rows, reader.rejected, changed, "; ".join(notes)
-    )
+    note = "; ".join(notes + _said_of_files(path, files))
+    return SourceRows(name, reader.sentence(), files, reader.read, kept, rows, reader.rejected, changed, note)
+
+
+def _said_of_files(path: Path | str, files: Sequence[Path]) -> list[str]:
+    """Which were read, where the path itself does not say."""
+    if len(files) == 1 and not str(path).startswith(hub.PREFIX):
+        return []
+    return [f"read from {', '.join(file.name for file in files[:5])}{', …' if len(files) > 5 else ''}"]
 
 
 def _said_of_sample(asked: int, taken: int, *, table: bool) -> list[str]:
